@@ -1,0 +1,388 @@
+"""The `Cluster` that people use, over either world: nodes, faults, clients, in plain Python.
+
+It holds the world and the leases of link cuts; it decides nothing about what a fault means for a verdict.
+"""
+
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from testbed.base.codec import Codec, pack
+from testbed.base.errors import OperationError, Refused, Unknown, UsageError
+from testbed.base.limits import COMMAND_BYTES_MAX, NODES_MAX
+from testbed.base.links import Cut, LinkRule
+from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, Session, Told
+from testbed.core.restart import RestartKind
+from testbed.core.services.commands import PRECONDITION_FAILED, Cas, Delete, Get, Put, value
+from testbed.node import Node
+from testbed.ports import ClusterSettings, NodeStatus, World
+
+READY_TIMEOUT_S = 30.0  # for conditions that come true in milliseconds on a machine that is not starved
+CALL_TIMEOUT_S = 10.0  # a client's call: several elections
+ANSWER_MARGIN_S = 5.0  # a client gives up by itself; this long after that its silence is our bug
+
+
+def node_names(count: int) -> tuple[str, ...]:
+    """n1 … nN. UsageError unless 1 <= count <= NODES_MAX."""
+    if not 1 <= count <= NODES_MAX:
+        raise UsageError("cluster", "nodes", f"{count} is not between 1 and {NODES_MAX}")
+    return tuple(f"n{number}" for number in range(1, count + 1))
+
+
+def make_world(settings: ClusterSettings, world: Literal["live", "sim"], directory: Path) -> World:
+    """A running cluster in that world. Close it."""
+    if world != "live":
+        raise UsageError("cluster", "world", f"{world!r} is not built yet; there is: live")
+    from testbed.live.supervisor import LiveWorld  # loads ZeroMQ, which cores and judges do without
+
+    live = LiveWorld(settings, directory)
+    live.open()
+    return live
+
+
+def utc_stamp() -> str:
+    """Wall-clock time for names of directories, such as 20261122T140335.169Z."""
+    from testbed.live.clock import utc
+
+    return utc().strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+
+
+class Cluster:
+    """A running cluster; use it in a `with` statement, or call `start` and `stop`.
+
+    `node`: a class or "module:Class". `heartbeat` and `election_timeout`: seconds. `directory`: where the nodes keep
+    their data and logs; a temporary one, removed in the end, if not given.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        node: type[Node] | str = "testbed:ServiceNode",
+        *,
+        world: Literal["live", "sim"] = "live",
+        seed: int | None = None,
+        heartbeat: float = 0.1,
+        election_timeout: float = 1.0,
+        restart: RestartKind = "never",
+        options: Mapping[str, Any] | None = None,
+        directory: str | Path | None = None,
+        search: Iterable[str] = (),
+    ) -> None:
+        names = node_names(nodes)
+        if heartbeat <= 0 or election_timeout < 3 * heartbeat:
+            raise UsageError("cluster", "election_timeout", "must be at least 3 heartbeats, and heartbeat above 0")
+        self.settings = ClusterSettings(
+            names, node, heartbeat, election_timeout, restart, options or {}, seed, tuple(search)
+        )
+        self._world_name = world
+        self._given_directory = Path(directory) if directory is not None else None
+        self._world: World | None = None
+        self._cuts: list[LinkRule] = []
+        self._clients = 0
+
+    # --- life ---
+
+    def start(self, tolerant: bool = False) -> Self:
+        """Start all nodes; returns when all of them run. UsageError, with nothing left running, if one cannot.
+
+        `tolerant`: a node that crashes right away is left to whoever looks at `status`.
+        """
+        if self._world is not None:
+            raise UsageError("cluster", "", "is running already")
+        if self._given_directory is not None:
+            self.directory = self._given_directory
+            self.directory.mkdir(parents=True, exist_ok=True)
+        else:
+            self.directory = Path(tempfile.mkdtemp(prefix="testbed-"))
+        try:
+            self._world = make_world(self.settings, self._world_name, self.directory)
+            crashed = [exit for exit in self._world.exits() if not exit.expected]
+            if crashed and not tolerant:
+                self._world.close()
+                raise UsageError("cluster", crashed[0].node, crashed[0].reason)
+        except BaseException:
+            self._world = None
+            self._remove_directory()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop all nodes in good order. Nothing is left running."""
+        if self._world is not None:
+            self._world.close()
+            self._world = None
+            self._remove_directory()
+
+    def _remove_directory(self) -> None:
+        if self._given_directory is None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def world(self) -> World:
+        """The port below, for experiments. UsageError if the cluster does not run."""
+        if self._world is None:
+            raise UsageError("cluster", "", "is not running")
+        return self._world
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The ids of all nodes, in order."""
+        return self.settings.nodes
+
+    # --- looking ---
+
+    def status(self, fresh: bool = True) -> dict[str, NodeStatus]:
+        """Every node; `fresh`: asked now, not as last reported."""
+        return self.world.status(fresh)
+
+    @property
+    def leader(self) -> str | None:
+        """The node that leads in the highest term, of those that are up; None if nobody does."""
+        return leader_of(self.world.status())
+
+    def wait_for_leader(self, timeout: float = READY_TIMEOUT_S) -> str:
+        """The leader's id, once a majority follows it. TimeoutError if that takes longer than `timeout` seconds."""
+        self.wait_for(lambda: self._followed_leader() is not None, "a leader that a majority follows", timeout)
+        leader = self._followed_leader()
+        return leader if leader is not None else self.wait_for_leader(timeout)
+
+    def _followed_leader(self) -> str | None:
+        status = self.world.status()
+        leader = leader_of(status)
+        following = sum(node.state == "up" and node.leader == leader for node in status.values())
+        return leader if 2 * following > len(status) else None
+
+    def wait_for(
+        self, condition: Callable[[], bool], what: str = "the condition", timeout: float = READY_TIMEOUT_S
+    ) -> None:
+        """Let time pass until `condition()` holds; TimeoutError naming `what` after `timeout` seconds."""
+        if not self.world.wait(condition, timeout):
+            raise TimeoutError(f"{what}: not within {timeout:g} s")
+
+    # --- breaking ---
+
+    def kill(self, node: str) -> None:
+        """SIGKILL; returns when the process is gone. It stays down until `start_node`."""
+        self.world.kill(self._known(node))
+        self._until(node, "down")
+
+    def terminate(self, node: str) -> None:
+        """Stop in good order; returns when the process is gone."""
+        self.world.terminate(self._known(node))
+        self._until(node, "down")
+
+    def start_node(self, node: str) -> None:
+        """Start a node that is down; returns when it is up. UsageError with the reason if it ends instead."""
+        before = len(self.world.exits())
+        self.world.start(self._known(node))
+
+        def is_up() -> bool:
+            ended = [exit for exit in self.world.exits()[before:] if exit.node == node]
+            status = self.world.status()[node]
+            if ended and status.state == "down" and self.settings.restart == "never":
+                raise UsageError("cluster", node, f"could not be started: {ended[-1].reason}")
+            return status.state == "up"
+
+        self.wait_for(is_up, f"{node} up")
+
+    def restart(self, node: str) -> None:
+        """Kill (if it is not down) and start."""
+        if self.world.status()[self._known(node)].state != "down":
+            self.kill(node)
+        self.start_node(node)
+
+    def pause(self, node: str) -> None:
+        """Stop the process in its tracks; returns when it is seen stopped. UsageError if there is none."""
+        if self.world.status()[self._known(node)].state == "down":
+            raise UsageError("cluster", node, "is down and cannot be paused")
+        self.world.pause(node)
+        self._until(node, "paused")
+
+    def resume(self, node: str) -> None:
+        """Let a paused process go on."""
+        self.world.resume(self._known(node))
+        self.wait_for(lambda: self.world.status()[node].state != "paused", f"{node} resumed")
+
+    def partition(self, *groups: Iterable[str], mode: Cut = "drop") -> None:
+        """Cut all links between the groups; one group is cut off from all the others. Adds to earlier partitions."""
+        sides = [[self._known(node) for node in group] for group in groups]
+        named = {node for side in sides for node in side}
+        if len(sides) == 1:
+            sides.append([node for node in self.nodes if node not in named])
+        for one in sides:
+            for other in sides:
+                if one is not other:
+                    self._cuts += [LinkRule(a, b, mode) for a in one for b in other if a != b]
+        self._obeyed(self.world.set_links(self._cuts))
+
+    def heal(self) -> None:
+        """Heal all partitions made here."""
+        self._cuts.clear()
+        self._obeyed(self.world.set_links(()))
+
+    @property
+    def links(self) -> list[LinkRule]:
+        """The cuts in force that were made here."""
+        return list(self._cuts)
+
+    def _obeyed(self, version: int) -> None:
+        def obeyed() -> bool:
+            return all(
+                node.links_version >= version
+                for node in self.world.status().values()
+                if node.state in ("up", "starting")
+            )
+
+        self.wait_for(obeyed, "the nodes to obey the link rules")
+
+    def _until(self, node: str, state: str) -> None:
+        self.wait_for(lambda: self.world.status()[node].state == state, f"{node} {state}")
+
+    def _known(self, node: str) -> str:
+        if node not in self.nodes:
+            raise UsageError("cluster", node, f"is not one of {', '.join(self.nodes)}")
+        return node
+
+    # --- using ---
+
+    def client(self, timeout: float = CALL_TIMEOUT_S) -> "Client":
+        """A client with a session of its own. `timeout`: seconds until a call gives up with `Unknown`."""
+        self._clients += 1
+        return Client(self, timeout, first=self._clients)
+
+
+def leader_of(status: Mapping[str, NodeStatus]) -> str | None:
+    """The node that says it leads, in the highest term, of those that are up."""
+    leaders = [node for node in status.values() if node.state == "up" and node.role == "leader"]
+    return max(leaders, key=lambda node: node.term or 0).id if leaders else None
+
+
+class _Calls:
+    """A client program that makes the calls it is told to, one after the other."""
+
+    def __init__(self, session: Session, notify: Callable[[], None]) -> None:
+        self._session = session
+        self._notify = notify
+        self._waiting: deque[tuple[int, Operation, float]] = deque()
+        self._call: int | None = None
+        self.awaited: set[int] = set()  # calls whose callers still wait
+        self.outcomes: dict[int, Outcome] = {}
+
+    def step(self, event: ClientEvent, now: float) -> list[Ask]:
+        if isinstance(event, Told):
+            self._waiting.append(event.what)
+            asks = []
+        else:
+            asks = self._session.step(event, now)
+        while not self._session.busy:
+            self._note_outcome()
+            if not self._waiting:
+                break
+            self._call, operation, timeout = self._waiting.popleft()
+            asks += self._session.begin(operation, now, timeout)
+        return asks
+
+    def _note_outcome(self) -> None:
+        if self._call is None or self._session.outcome is None:
+            return
+        if self._call in self.awaited:
+            self.outcomes[self._call] = self._session.outcome
+            self._notify()
+        self._call = None
+
+    @property
+    def deadline(self) -> float | None:
+        return self._session.deadline
+
+    @property
+    def finished(self) -> bool:
+        return False
+
+
+class Client:
+    """Blocking calls. `Refused`: definitely did not happen. `Unknown`: nobody can tell."""
+
+    def __init__(self, cluster: Cluster, timeout: float, first: int) -> None:
+        self._world = cluster.world
+        self._timeout = timeout
+        structs = cluster.settings.node.messages if isinstance(cluster.settings.node, type) else ()
+        self._codec = Codec(structs)
+        self._numbers = count(1)
+        session = Session(cluster.nodes, cluster.settings.election_timeout / 2, self._codec, first)
+        self._program = _Calls(session, self._world.notify)
+        self._world.run_client(self._program)
+        self._nodes = cluster.nodes
+        self.kv = KeyValueClient(self)
+
+    def request(self, body: Any, to: str | None = None, timeout: float | None = None) -> Any:
+        """Ask a user's node, or any node that can be reached. Returns what it replied."""
+        if to is not None and to not in self._nodes:
+            raise UsageError("client", to, f"is not one of {', '.join(self._nodes)}")
+        return self.call(PlainRequest(body, to), timeout)
+
+    def call(self, operation: Operation, timeout: float | None = None) -> Any:
+        """Carry out one operation; its value, or `Refused`, or `Unknown`."""
+        outcome = self.outcome(operation, timeout)
+        if outcome.type == "ok":
+            return outcome.value
+        error: type[OperationError] = Refused if outcome.type == "fail" else Unknown
+        raise error(outcome.error or "")
+
+    def outcome(self, operation: Operation, timeout: float | None = None) -> Outcome:
+        """Carry out one operation; what became of it. TypeError or ValueError for what no message can hold."""
+        if isinstance(operation, PlainRequest):
+            self._codec.encode(operation.body)
+        elif (size := len(pack(operation))) > COMMAND_BYTES_MAX:
+            raise ValueError(f"operation of {size} bytes exceeds {COMMAND_BYTES_MAX}")
+        seconds = self._timeout if timeout is None else timeout
+        program = self._program
+        call = next(self._numbers)
+        program.awaited.add(call)
+        try:
+            self._world.tell_client(program, (call, operation, seconds))
+            self._world.wait(lambda: call in program.outcomes, seconds + ANSWER_MARGIN_S)
+        finally:
+            program.awaited.discard(call)
+            outcome = program.outcomes.pop(call, None)
+        return outcome if outcome is not None else Outcome("info", error="timeout")
+
+
+class KeyValueClient:
+    """The replicated key-value store. Values are what JSON can hold; a null value and a missing key are the same."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def put(self, key: str, new: Any) -> None:
+        """Set a key."""
+        self._client.call(Put(key, value(new)))
+
+    def get(self, key: str) -> Any:
+        """The value, linearizable; None if the key is missing."""
+        return self._client.call(Get(key))
+
+    def delete(self, key: str) -> None:
+        """Remove a key, whether it is there or not."""
+        self._client.call(Delete(key))
+
+    def cas(self, key: str, old: Any, new: Any) -> bool:
+        """Set the key to `new` if it holds `old` (None: missing). Whether it did."""
+        outcome = self._client.outcome(Cas(key, value(old), value(new)))
+        if outcome.type == "fail" and outcome.error == PRECONDITION_FAILED:
+            return False
+        if outcome.type == "ok":
+            return True
+        raise (Refused if outcome.type == "fail" else Unknown)(outcome.error or "")

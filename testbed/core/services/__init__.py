@@ -1,0 +1,1 @@
+"""Replicated state machines: deterministic functions of the log."""

@@ -1,0 +1,1 @@
+"""World 1: real processes, ZeroMQ, SQLite, the real clock."""
