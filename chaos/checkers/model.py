@@ -1,0 +1,158 @@
+"""What a model is: a sequential specification that the linearizability search runs, or a judge of all operations.
+
+Knows calls, outcomes and how an operation's outcome becomes a constraint. Knows no particular model and no search.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+
+from chaos.checkers.values import freeze
+from chaos.history import Operation
+
+PRECONDITION_FAILED = "precondition-failed"
+
+VerdictType = Literal["valid", "invalid", "unknown"]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a judge says. `model` is the judge's name, `operations` how many client operations it looked at."""
+
+    verdict: VerdictType
+    model: str
+    operations: int
+    detail: str
+
+
+class Inconsistent(NamedTuple):
+    """A model's answer to a call that its state does not allow."""
+
+    reason: str
+
+
+class Call(NamedTuple):
+    """An operation as a model sees it. Argument and result are frozen (see `values.freeze`).
+
+    `refused`: the call was answered "precondition failed", an observation that the condition did not hold.
+    `known` is False for an operation of unknown outcome: its result is None and says nothing.
+    `process` is None where the model said (in `reduce`) that it does not matter who called.
+    `observes`: in whatever state the call is allowed, it leaves that state as it is.
+    `completed` is None where the call may take effect until the end of time.
+    """
+
+    f: str
+    argument: Hashable
+    result: Hashable
+    process: int | None
+    known: bool
+    refused: bool
+    observes: bool
+    invoked: int
+    completed: int | None
+    operation: Operation
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A sequential specification. States must be hashable and compare by value; `step` must not change them.
+
+    `operations` are the f's it knows, `observations` those of them that never change the state.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def operations(self) -> frozenset[str]: ...
+    @property
+    def observations(self) -> frozenset[str]: ...
+
+    def start(self, initial: Any) -> Hashable:
+        """The state before anything happened; `initial` is a JSON value, None for the model's default."""
+
+    def step(self, state: Any, call: Call) -> Hashable | Inconsistent:
+        """The state after `call`, or why the call cannot happen in `state`. Must allow any result if not `call.known`.
+
+        Pure and deterministic.
+        """
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """A specification over all operations of a key at once, that needs no search."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def operations(self) -> frozenset[str]: ...
+
+    def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
+        """The verdict about one key's operations, and its reason in words."""
+
+
+@runtime_checkable
+class Strict(Protocol):
+    """A model or judge that cannot make sense of every argument."""
+
+    def complaint(self, operation: Operation) -> str | None:
+        """Why `operation` is malformed; None if it is not."""
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A model that can describe its states to people."""
+
+    def describe(self, state: Any) -> str:
+        """The state in a few words, to follow "at that point"."""
+
+
+@runtime_checkable
+class Reduces(Protocol):
+    """A model that can make the search's work smaller."""
+
+    def reduce(self, calls: Sequence[Call]) -> list[Call]:
+        """The calls without those that need not be searched, and simplified so that interchangeable calls are equal.
+
+        Must be sound and complete: a valid order of the answer exists exactly if one of `calls` does.
+        """
+
+
+@runtime_checkable
+class Orders(Protocol):
+    """A model that can tell from all calls together that one call must precede another."""
+
+    def order(self, calls: Sequence[Call], start: Any) -> Callable[[Call, Call], bool] | None:
+        """`precedes(a, b)`: in every valid order a comes before b. None if it can tell nothing.
+
+        Asked only about calls that completed and were concurrent; must never hold both ways round.
+        """
+
+
+def calls_of(model: Model, operations: Sequence[Operation]) -> list[Call]:
+    """What the operations' outcomes mean to a model: failed ones did not happen, unknown observations say nothing.
+
+    A cas that failed for its precondition is kept as an observation.
+    """
+    calls = []
+    for operation in operations:
+        refused = operation.outcome == "fail" and operation.f == "cas" and operation.error == PRECONDITION_FAILED
+        if operation.outcome == "fail" and not refused:
+            continue
+        if operation.outcome == "info" and operation.f in model.observations:
+            continue
+        known = operation.outcome != "info"
+        calls.append(
+            Call(
+                f=operation.f,
+                argument=freeze(operation.argument),
+                result=freeze(operation.result) if known else None,
+                process=operation.process,
+                known=known,
+                refused=refused,
+                observes=refused or operation.f in model.observations,
+                invoked=operation.invoked,
+                completed=operation.completed,
+                operation=operation,
+            )
+        )
+    return calls

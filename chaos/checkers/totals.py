@@ -1,0 +1,117 @@
+"""Judges over all operations of a key at once: total-queue and unique-ids. No order needs to be searched for.
+
+They know what went in and what came out, and which of it is certain. They do not know what is still inside.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.checkers.model import VerdictType
+from chaos.checkers.queues import null_complaint
+from chaos.checkers.registers import start_items
+from chaos.checkers.values import freeze, show
+from chaos.history import Operation
+
+NAMED_MAX = 5  # elements named in a detail; the count says how many more there are
+
+
+@dataclass(frozen=True)
+class TotalQueue:
+    """Nothing acknowledged is lost, nothing unexpected comes out, nothing comes out more often than it was put in.
+
+    The workload must drain the queue at its end: what was acknowledged and never came out counts as lost. After
+    Jepsen's total-queue, with these differences: duplicates are invalid; an element that came out before it was put in
+    is unexpected; and a dequeue of unknown outcome may have taken any one element (or the one that its completion
+    names, where that is not null), so that losses which such dequeues could explain make the verdict unknown.
+    """
+
+    name: str = "total-queue"
+    operations: frozenset[str] = frozenset({"enqueue", "dequeue"})
+
+    def complaint(self, operation: Operation) -> str | None:
+        return null_complaint(operation)
+
+    def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
+        tally = _tally(operations, start_items(self.name, initial))
+        lost = tally.acknowledged - tally.out - tally.maybe_out
+        surplus = tally.out - tally.put
+        unexpected = Counter({item: count for item, count in surplus.items() if item not in tally.put})
+        unexpected.update(tally.early)
+        duplicated = Counter({item: count for item, count in surplus.items() if item in tally.put})
+        counts = (
+            f"{lost.total()} lost, {duplicated.total()} duplicated, {unexpected.total()} unexpected"
+            f" of {tally.acknowledged.total()} acknowledged and {tally.out.total()} taken"
+        )
+        if unexpected:
+            return "invalid", f"elements came out that were not in: {_names(unexpected)} ({counts})"
+        if duplicated:
+            return "invalid", f"elements came out more often than they were put in: {_names(duplicated)} ({counts})"
+        if lost.total() > tally.blind_takes:
+            return "invalid", f"acknowledged elements were lost: {_names(lost)} ({counts})"
+        if lost:
+            return "unknown", f"lost, or taken by dequeues of unknown outcome: {_names(lost)} ({counts})"
+        return "valid", counts
+
+
+@dataclass
+class _Tally:
+    """How often each element was acknowledged, perhaps put in, taken, and perhaps taken (`maybe_out`).
+
+    `early` holds what came out before it was first put in; `blind_takes` counts dequeues of which nothing is known.
+    """
+
+    acknowledged: Counter[Hashable]
+    put: Counter[Hashable]
+    out: Counter[Hashable]
+    maybe_out: Counter[Hashable]
+    early: Counter[Hashable]
+    blind_takes: int
+
+
+def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tally:
+    present = Counter(initial)
+    tally = _Tally(present.copy(), present.copy(), Counter(), Counter(), Counter(), 0)
+    put_at: dict[Hashable, int] = dict.fromkeys(present, -1)
+    for operation in operations:
+        if operation.f == "enqueue" and operation.outcome != "fail":
+            element = freeze(operation.argument)
+            put_at[element] = min(operation.invoked, put_at.get(element, operation.invoked))
+            tally.put[element] += 1
+            tally.acknowledged[element] += operation.outcome == "ok"
+    for operation in operations:
+        if operation.f != "dequeue" or operation.outcome == "fail":
+            continue
+        element = freeze(operation.result)
+        if operation.outcome == "info":
+            tally.blind_takes += element is None
+            tally.maybe_out[element] += element is not None
+        elif element is not None:
+            assert operation.completed is not None
+            tally.out[element] += 1
+            tally.early[element] += element in put_at and operation.completed < put_at[element]
+    tally.acknowledged, tally.early = +tally.acknowledged, +tally.early
+    return tally
+
+
+@dataclass(frozen=True)
+class UniqueIds:
+    """No two generates return the same id. `initial` is a list of ids given out before."""
+
+    name: str = "unique-ids"
+    operations: frozenset[str] = frozenset({"generate"})
+
+    def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
+        given = Counter(start_items(self.name, initial))
+        given.update(freeze(operation.result) for operation in operations if operation.outcome == "ok")
+        again = Counter({item: count for item, count in given.items() if count > 1})
+        if again:
+            return "invalid", f"ids were given out more than once: {_names(again)}"
+        return "valid", f"{given.total()} different ids"
+
+
+def _names(counter: Counter[Hashable]) -> str:
+    shown = [f"{show(item)} ({count} times)" if count > 1 else show(item) for item, count in counter.items()]
+    more = len(shown) - NAMED_MAX
+    return ", ".join(shown[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,338 @@
+"""A scenario and a seed in, a run on a cluster, a verdict out.
+
+It joins cluster, clients, nemesis and judges, and writes the run directory. What goes wrong when is the schedule's
+business, whether it took hold the nemesis', what it means the judges'.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from chaos.checkers import check
+from chaos.history import NS_PER_S, Recorder
+from chaos.loading import load_object, search_path
+from chaos.nemesis import Nemesis
+from chaos.records import summary as fault_summary
+from chaos.scenario import Scenario, WorkloadSpec
+from chaos.schedule import Schedule, draw
+from chaos.verdicts import Check, Observed, bound, judge, operation_counts, overall, recoveries
+from chaos.workloads import BUILT_IN
+from chaos.workloads.api import Workload
+from chaos.workloads.runner import WorkloadClient, WorkloadFailed
+from testbed.base.codec import Codec
+from testbed.base.durations import format_duration
+from testbed.base.errors import UsageError
+from testbed.base.rand import Streams, entropy
+from testbed.client import Session
+from testbed.cluster import Cluster, utc_stamp
+from testbed.node import Node
+from testbed.ports import World
+
+JUDGE_BUDGET_S = 60.0  # for all models together; a run is judged in a second or two
+MEMBERSHIP_ELECTION_TIMEOUTS = 10  # for the views to converge after the last heal ...
+MEMBERSHIP_HEARTBEATS = 40  # ... and a conviction takes up to 29 heartbeats: 5 to suspicion, 24 more for the verdict
+SEED_BITS = 31
+
+
+class Watcher(Protocol):
+    """Whoever looks on while a run is under way. Called from the thread that runs it."""
+
+    def started(self, run: "Run") -> None:
+        """The cluster is up, and clients and faults begin."""
+
+    def fault(self, event: Mapping[str, Any]) -> None:
+        """A step of a fault, in the shape of a history's event; `time` in nanoseconds since the start."""
+
+    def phase(self, text: str) -> None:
+        """Something else begins, such as judging."""
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def started(self, run: "Run") -> None:
+        """Nothing."""
+
+    def fault(self, event: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def phase(self, text: str) -> None:
+        """Nothing."""
+
+
+@dataclass
+class _Load:
+    """One workload of a run."""
+
+    name: str
+    workload: Workload
+    spec: WorkloadSpec
+    recorder: Recorder = field(default_factory=Recorder)
+    clients: list[WorkloadClient] = field(default_factory=list)
+
+
+class Run:
+    """One run of a scenario. `directory` is where everything about it is kept."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        seed: int | None = None,
+        duration: float | None = None,
+        world: Literal["live", "sim"] = "live",
+        out: str | Path = "runs",
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.seed = choose_seed(scenario, seed)
+        self.duration = scenario.duration if duration is None else duration
+        self.schedule: Schedule = draw(scenario, self.seed, self.duration)
+        self.watcher: Watcher = watcher or Nobody()
+        self._world_name = world
+        self._search = search_path(scenario.source)
+        self._loads = [self._load(number, spec) for number, spec in enumerate(scenario.workloads, 1)]
+        self._codec = Codec(self._node_messages())
+        self._out = Path(out)
+        self.directory = Path()
+        self.start_time = 0.0
+        self.cluster: Cluster | None = None
+
+    # --- before ---
+
+    def _load(self, number: int, spec: WorkloadSpec) -> _Load:
+        key = f"workload[{number}].kind"
+        found = load_object(BUILT_IN.get(spec.kind, spec.kind), self._search, self.scenario.source, key)
+        if not (isinstance(found, type) and issubclass(found, Workload)):
+            raise UsageError(self.scenario.source, key, f"{spec.kind} is no chaos.Workload")
+        try:
+            workload = found()
+        except (Exception, SystemExit) as error:
+            raise UsageError(self.scenario.source, key, f"{spec.kind}() fails: {error}") from error
+        workload.number, workload.clients, workload.options = number, spec.clients, spec.options
+        try:
+            for model in workload.models:
+                check([], model)  # now, and not after an hour, if there is no such model
+        except ValueError as error:
+            raise UsageError(self.scenario.source, key, str(error)) from error
+        return _Load(spec.kind, workload, spec)
+
+    def _node_messages(self) -> tuple[type, ...]:
+        name = self.scenario.cluster.node
+        node = load_object(name, self._search, self.scenario.source, "cluster.node")
+        if not (isinstance(node, type) and issubclass(node, Node)):
+            raise UsageError(self.scenario.source, "cluster.node", f"{name} is no subclass of testbed.Node")
+        return node.messages
+
+    def _make_directory(self) -> Path:
+        directory = self._out / f"{utc_stamp()}-{self.scenario.name}-{self.seed}"
+        latest = self._out / "latest"
+        if latest.exists() and not latest.is_symlink():
+            raise UsageError(latest, "--out", "is in the way: it is to be a link to the latest run")
+        try:
+            directory.mkdir(parents=True)
+            (directory / "scenario.toml").write_text(self.scenario.text, encoding="utf-8")
+            (directory / "schedule.json").write_bytes(self.schedule.to_json())
+            fresh = directory / "latest"
+            fresh.symlink_to(directory.name)
+            fresh.replace(latest)  # at once, so that two runs that start together do not get into each other's way
+        except OSError as error:
+            raise UsageError(directory, "--out", f"cannot be made: {error.strerror}") from error
+        return directory
+
+    # --- the run ---
+
+    def execute(self) -> dict[str, Any]:
+        """Do it all; the run's summary. UsageError if the cluster cannot be started; Ctrl-C heals and stops all."""
+        self.directory = self._make_directory()
+        cluster = Cluster(
+            self.scenario.cluster.nodes,
+            self.scenario.cluster.node,
+            world=self._world_name,
+            seed=self.seed,
+            heartbeat=self.scenario.cluster.heartbeat,
+            election_timeout=self.scenario.cluster.election_timeout,
+            restart=self.scenario.cluster.restart,
+            options=self.scenario.cluster.options,
+            directory=self.directory,
+            search=self._search,
+        )
+        self.cluster = cluster
+        cluster.start(tolerant=True)
+        world = cluster.world
+        try:
+            observed = self._observe(cluster)
+        except WorkloadFailed as error:
+            raise UsageError(self.scenario.source, "workload", str(error)) from error
+        finally:
+            try:
+                self._write_history()
+            finally:
+                cluster.stop()
+        self.watcher.phase("judging")
+        observed = msgspec.structs.replace(observed, exits=tuple(world.exits()))  # a node may crash while stopping, too
+        return self._summarize(observed, world.now)
+
+    def _observe(self, cluster: Cluster) -> Observed:
+        world = cluster.world
+        self.start_time = world.now()
+        self._start_clients(world)
+        self.watcher.started(self)
+        nemesis = Nemesis(world, heartbeat=self.scenario.cluster.heartbeat, observer=self._note_fault)
+        with nemesis:
+            nemesis.run(self.schedule, until=self.start_time + self.duration, start=self.start_time)
+        end = world.now()
+        self._stop_clients(world)
+        views, up = self._final_views(world)
+        records = tuple(shift(record, -self.start_time) for record in nemesis.records)
+        return Observed(
+            nodes=cluster.nodes,
+            election_timeout=self.scenario.cluster.election_timeout,
+            planned=self.schedule.kinds,
+            records=records,
+            histories=tuple((load.name, load.workload.models, load.recorder.events()) for load in self._loads),
+            exits=(),
+            views=views,
+            up=up,
+            healed=max((record.healed for record in records if record.healed is not None), default=0.0),
+            end=end - self.start_time,
+            broken=tuple(
+                (load.name, "; ".join(client.broken for client in load.clients if client.broken is not None))
+                for load in self._loads
+                if any(client.broken is not None for client in load.clients)
+            ),
+        )
+
+    def _start_clients(self, world: World) -> None:
+        total = sum(load.spec.clients for load in self._loads)
+        timeout = bound(self.scenario.cluster.election_timeout)
+        streams = Streams(self.seed)
+        process = 0
+        for place, load in enumerate(self._loads):
+            for number in range(load.spec.clients):
+                session = Session(world.nodes, self.scenario.cluster.election_timeout / 2, self._codec, first=process)
+                try:
+                    generator = load.workload.client(number, streams.stream("workload", place, "client", number))
+                except (Exception, SystemExit) as error:
+                    raise WorkloadFailed(f"{load.name}: {type(error).__name__}: {error}") from error
+                client = WorkloadClient(
+                    generator,
+                    session,
+                    load.recorder,
+                    process=process,
+                    processes=total,
+                    interval=load.spec.clients / load.spec.rate,
+                    timeout=timeout,
+                    random=streams.stream("workload", place, "pace", number),
+                    origin=self.start_time,
+                )
+                load.clients.append(client)
+                process += 1
+        for load in self._loads:
+            for client in load.clients:
+                world.run_client(client)
+
+    def _stop_clients(self, world: World) -> None:
+        self.watcher.phase("letting the clients finish")
+        clients = [client for load in self._loads for client in load.clients]
+        for client in clients:
+            world.tell_client(client, None)
+        world.wait(
+            lambda: all(client.finished for client in clients), 2 * bound(self.scenario.cluster.election_timeout)
+        )
+
+    def _final_views(self, world: World) -> tuple[dict[str, Mapping[str, str]], frozenset[str]]:
+        """What the nodes believe of each other once that has settled, or after the bound for it.
+
+        A node that answers no question any more, though its process is up, has no view.
+        """
+        cluster = self.scenario.cluster
+        give_up = world.now() + membership_bound(cluster.heartbeat, cluster.election_timeout)
+        while True:
+            asked = world.now()
+            status = world.status(fresh=True)
+            up = frozenset(node for node, found in status.items() if found.state == "up")
+            views = {node: status[node].views for node in sorted(up) if status[node].reported_at >= asked}
+            settled = len(views) == len(up) and all(
+                state == ("alive" if peer in up else "failed")
+                for seen in views.values()
+                for peer, state in seen.items()
+            )
+            if settled or world.now() >= give_up:
+                return views, up
+            world.wait(lambda: False, cluster.heartbeat)
+
+    def _note_fault(self, event: Mapping[str, Any]) -> None:
+        seen = {**event, "time": event["time"] - round(self.start_time * NS_PER_S)}
+        for load in self._loads:
+            load.recorder.add(seen["time"], seen["process"], seen["type"], seen["f"], None, seen["value"])
+        self.watcher.fault(seen)
+
+    # --- after ---
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Operations so far, by outcome; those under way do not count yet."""
+        clients = [client for load in self._loads for client in load.clients]
+        return {kind: sum(client.counts[kind] for client in clients) for kind in ("ok", "fail", "info")}
+
+    def _write_history(self) -> None:
+        """One file per workload: `history.jsonl`, and `history-2.jsonl` and so on where there are more."""
+        for number, load in enumerate(self._loads, 1):
+            name = "history.jsonl" if number == 1 else f"history-{number}.jsonl"
+            load.recorder.write(self.directory / name)
+        if not self._loads:
+            Recorder().write(self.directory / "history.jsonl")
+
+    def _summarize(self, observed: Observed, clock: Callable[[], float]) -> dict[str, Any]:
+        give_up = clock() + JUDGE_BUDGET_S
+        try:
+            checks = judge(observed, lambda: clock() > give_up)
+        except ValueError as error:  # a model that does not know what the workload does
+            raise UsageError(self.scenario.source, "workload", str(error)) from error
+        result = {
+            "scenario": self.scenario.name,
+            "world": self._world_name,
+            "seed": self.seed,
+            "verdict": overall(checks),
+            "duration_s": round(observed.end, 3),
+            "run_dir": str(self.directory),
+            "replay": f"testbed run {self.scenario.source} --seed {self.seed}"
+            + (f" --duration {format_duration(self.duration)}" if self.duration != self.scenario.duration else ""),
+            "operations": operation_counts([history for _, _, history in observed.histories]),
+            "faults": fault_summary(observed.records, observed.planned),
+            "checks": [msgspec.to_builtins(check) for check in checks],
+            "recovery_s": recoveries(observed),
+        }
+        (self.directory / "summary.json").write_bytes(
+            msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+        )
+        return result
+
+
+def choose_seed(scenario: Scenario, given: int | None) -> int:
+    """The seed asked for, else the scenario's own, else a fresh one."""
+    if given is not None:
+        return given
+    return scenario.seed if scenario.seed is not None else entropy().getrandbits(SEED_BITS)
+
+
+def membership_bound(heartbeat: float, election_timeout: float) -> float:
+    """Seconds within which all views converge once nothing disturbs them."""
+    return max(MEMBERSHIP_ELECTION_TIMEOUTS * election_timeout, MEMBERSHIP_HEARTBEATS * heartbeat)
+
+
+def shift(record: Any, seconds: float) -> Any:
+    """A fault record with all its times moved."""
+    moved = {
+        name: getattr(record, name) + seconds
+        for name in ("asked", "in_effect", "ended", "healed")
+        if getattr(record, name) is not None
+    }
+    return msgspec.structs.replace(record, **moved)
+
+
+__all__ = ["Check", "Run", "Watcher", "choose_seed"]

@@ -1,0 +1,139 @@
+"""From what a run recorded to its verdict: which checks apply, and how their verdicts add up.
+
+Pure but for the budget's question. A verdict cannot be empty: a workload without one ok operation, or a planned kind of
+fault that never took hold, makes it unknown.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from chaos.checkers import check
+from chaos.checkers.model import Verdict
+from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
+from chaos.history import NEMESIS, NS_PER_S, Event
+from chaos.records import FaultRecord, applied, majority_windows, summary
+from testbed.ports import Exit
+
+BOUND_ELECTION_TIMEOUTS = 5  # an election may take two, a split vote two more, and a client has to find the winner
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One line of the verdict."""
+
+    name: str
+    workload: str | None
+    verdict: Literal["valid", "invalid", "unknown"]
+    detail: str
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What a run recorded. All times in seconds since its start; the histories' stamps are nanoseconds since then.
+
+    `histories`: per workload its name, its judges, and its events. `views`: what each node believed of each peer in the
+    end; `up`: who was up then. `broken`: per workload whose own assertions failed its name, and what failed.
+    """
+
+    nodes: tuple[str, ...]
+    election_timeout: float
+    planned: tuple[str, ...]
+    records: tuple[FaultRecord, ...]
+    histories: tuple[tuple[str, tuple[Any, ...], Sequence[Event]], ...]
+    exits: tuple[Exit, ...]
+    views: Mapping[str, Mapping[str, str]]
+    up: frozenset[str]
+    healed: float
+    end: float
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+def judge(seen: Observed, expired: Callable[[], bool]) -> list[Check]:
+    """Every check of the run, models first."""
+    checks: list[Check] = []
+    for name, models, history in seen.histories:
+        for model in models:
+            checks.append(_of(check(history, model, expired=expired), name))
+        checks += _service(seen, name, history)
+    checks += [Check("workload", name, "invalid", failure) for name, failure in seen.broken]
+    checks.append(_of(membership(seen.views, seen.up), None))
+    checks.append(_of(crashes(seen.exits), None))
+    checks.append(_coverage(seen))
+    return checks
+
+
+def overall(checks: Sequence[Check]) -> Literal["valid", "invalid", "unknown"]:
+    """One invalid check makes the run invalid; else one unknown check makes it unknown."""
+    verdicts = {found.verdict for found in checks}
+    return "invalid" if "invalid" in verdicts else "unknown" if "unknown" in verdicts else "valid"
+
+
+def bound(election_timeout: float) -> float:
+    """Seconds within which a cluster with a majority must acknowledge a write."""
+    return BOUND_ELECTION_TIMEOUTS * election_timeout
+
+
+def operation_counts(histories: Sequence[Sequence[Event]]) -> dict[str, int]:
+    """How many operations ended in which way; one that never completed is info."""
+    counts: Counter[str] = Counter(ok=0, fail=0, info=0)
+    for history in histories:
+        kinds = Counter(event.type for event in history if event.process != NEMESIS)
+        counts.update({kind: kinds[kind] for kind in ("ok", "fail")})
+        counts["info"] += kinds["invoke"] - kinds["ok"] - kinds["fail"]
+    return dict(counts)
+
+
+def recoveries(seen: Observed) -> dict[str, dict[str, float]]:
+    """Per kind of fault: from its being in effect to the first ok write invoked after it (seconds, p50 and max).
+
+    With several workloads, the slowest one tells when the service was back for all.
+    """
+    times = [(kind, round(at * NS_PER_S)) for kind, at in applied(seen.records)]
+    merged: dict[str, dict[str, float]] = {}
+    for _, _, history in seen.histories:
+        for kind, found in recovery_times(history, times).items():
+            known = merged.setdefault(kind, found)
+            merged[kind] = {name: max(known[name], found[name]) for name in found}
+    return merged
+
+
+def _service(seen: Observed, name: str, history: Sequence[Event]) -> list[Check]:
+    if not any(event.type == "ok" for event in history if event.process != NEMESIS):
+        return []  # the coverage check says so; nothing was shown either way
+    limit = bound(seen.election_timeout)
+    windows = majority_windows(seen.records, seen.nodes, 0.0, seen.end, election_timeout=seen.election_timeout)
+    in_ns = [(round(start * NS_PER_S), round(end * NS_PER_S)) for start, end in windows]
+    return [
+        _of(availability(history, in_ns, limit), name),
+        _of(recovery(history, round(seen.healed * NS_PER_S), limit, round(seen.end * NS_PER_S)), name),
+    ]
+
+
+def _coverage(seen: Observed) -> Check:
+    gaps = [
+        f"no fault of kind {count['kind']} took hold ({count['asked']} asked, {count['skipped']} skipped)"
+        for count in summary(seen.records, seen.planned)
+        if count["applied"] == 0
+    ]
+    gaps += [
+        f"fault {record.number} ({record.fault.kind}) was not seen to heal: {record.failed}"
+        for record in seen.records
+        if record.skipped is None and record.healed is None
+    ]
+    crashed = {exit.node for exit in seen.exits if not exit.expected}  # these have a check of their own
+    gaps += [f"{node} was not up in the end" for node in seen.nodes if node not in seen.up and node not in crashed]
+    gaps += [
+        f"workload {name} had no operation that succeeded"
+        for name, _, history in seen.histories
+        if not any(event.type == "ok" for event in history if event.process != NEMESIS)
+    ]
+    if gaps:
+        return Check("coverage", None, "unknown", "; ".join(gaps))
+    counts = summary(seen.records, seen.planned)
+    took = ", ".join(f"{count['kind']} {count['applied']}" for count in counts) or "no faults were planned"
+    return Check("coverage", None, "valid", f"faults that took hold: {took}")
+
+
+def _of(verdict: Verdict, workload: str | None) -> Check:
+    return Check(verdict.model, workload, verdict.verdict, verdict.detail)

@@ -1,0 +1,66 @@
+"""The Workload API: a generator per client that yields operations and is sent what became of them.
+
+It knows nothing of time, sockets or sessions: the same workload runs in every world.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.base.rand import Random
+from testbed.client import Operation, Outcome, PlainRequest
+
+__all__ = ["Client", "Op", "Outcome", "Workload"]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation as the history shows it (`f`, `value`, `key`), and what is asked of the cluster for it.
+
+    `request`: what a user's node is sent (anything JSON can hold, or a struct that the node declares); for the built-in
+    services, one of their commands or queries. `to`: the node to ask; any that can be reached if left out.
+    """
+
+    f: str
+    value: Any = None
+    key: Any = None
+    request: Any = None
+    to: str | None = None
+
+    def operation(self) -> Operation:
+        """What a session carries out."""
+        if isinstance(self.request, Operation):
+            return self.request
+        return PlainRequest(self.request, self.to)
+
+
+Client = Generator[Op, Outcome, None]
+
+
+class Workload:
+    """Subclass this. `model` names the judge or judges of the history (see `testbed list models`), or is None.
+
+    A judge may also be an object of your own: see `chaos.checkers.Model`. One object serves all clients of a run, which
+    take turns: plain attributes may be shared between them.
+    """
+
+    model: Any = None
+
+    number: int = 1  # which of the scenario's workloads this is; set before the first client starts
+    clients: int = 1  # how many there are; set before the first of them starts
+    options: Mapping[str, Any] = {}  # further keys of [[workload]]
+
+    def client(self, number: int, random: Random) -> Client:
+        """What client `number` (from 0) does: yields an `Op`, is sent its `Outcome`, and so on; it may end.
+
+        An AssertionError says that the cluster broke a promise: it makes the run invalid, and ends this client only.
+        Any other exception ends the run as a mistake of the workload.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.client(number, random)")
+
+    @property
+    def models(self) -> tuple[Any, ...]:
+        """The judges, however `model` was written."""
+        if self.model is None:
+            return ()
+        return tuple(self.model) if isinstance(self.model, (list, tuple)) else (self.model,)

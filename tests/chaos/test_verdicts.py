@@ -1,0 +1,95 @@
+"""How what a run recorded adds up: coverage, recovery times of several workloads, and broken assertions."""
+
+import msgspec
+
+from chaos.experiment import membership_bound
+from chaos.faults import Fault
+from chaos.history import Recorder
+from chaos.records import FaultRecord
+from chaos.verdicts import Observed, judge, overall, recoveries
+from testbed.ports import Exit
+
+S = 1_000_000_000
+NODES = ("n1", "n2", "n3")
+
+
+def writes(*spans):
+    recorder = Recorder()
+    for process, (invoked, completed) in enumerate(spans):
+        recorder.add(round(invoked * S), process, "invoke", "write", "x", process)
+        recorder.add(round(completed * S), process, "ok", "write", "x", process)
+    return recorder.events()
+
+
+def killed(number, **times):
+    return FaultRecord(number=number, fault=Fault(kind="kill", target=("n3",)), nodes=("n3",), **times)
+
+
+HEALED = killed(1, asked=2.0, in_effect=2.1, ended=3.0, healed=3.5)
+
+
+def seen(*records, up=NODES, **more):
+    views = {node: {peer: "alive" if peer in up else "failed" for peer in NODES if peer != node} for node in up}
+    observed = Observed(
+        nodes=NODES,
+        election_timeout=1.0,
+        planned=("kill",),
+        records=records,
+        histories=(("kv", (), writes(*((at, at + 0.1) for at in range(10)))),),
+        exits=(),
+        views=views,
+        up=frozenset(up),
+        healed=3.5,
+        end=10.0,
+    )
+    return msgspec.structs.replace(observed, **more)
+
+
+def judged(observed):
+    checks = judge(observed, lambda: False)
+    return overall(checks), {check.name: check for check in checks}
+
+
+def test_a_run_whose_faults_took_hold_and_healed_is_valid():
+    assert judged(seen(HEALED))[0] == "valid"
+
+
+def test_a_fault_neither_seen_in_effect_nor_healed_makes_the_verdict_unknown_although_another_of_its_kind_was():
+    lost = killed(2, asked=8.0, ended=8.05, failed="not in effect: no exit of n3 was recorded; not healed: …")
+    verdict, checks = judged(seen(HEALED, lost))
+    assert verdict == "unknown"
+    assert "fault 2 (kill) was not seen to heal: not in effect: no exit of n3" in checks["coverage"].detail
+
+
+def test_a_fault_that_was_skipped_has_nothing_to_heal():
+    assert judged(seen(HEALED, killed(2, asked=8.0, ended=8.0, skipped="n3 down already")))[0] == "valid"
+
+
+def test_a_node_that_is_not_up_in_the_end_though_it_did_not_crash_makes_the_verdict_unknown():
+    verdict, checks = judged(seen(HEALED, up=("n1", "n2")))
+    assert (verdict, checks["coverage"].detail) == ("unknown", "n3 was not up in the end")
+
+
+def test_a_node_that_crashed_is_for_the_crashes_check_to_name():
+    exits = (Exit("n3", 1, 9.0, "crashed: RuntimeError", expected=False),)
+    verdict, checks = judged(seen(HEALED, up=("n1", "n2"), exits=exits))
+    assert (verdict, checks["crashes"].verdict, checks["coverage"].verdict) == ("invalid", "invalid", "valid")
+
+
+def test_a_failed_assertion_of_a_workload_makes_the_run_invalid_and_is_named():
+    verdict, checks = judged(seen(HEALED, broken=(("mine:Tickets", "client 0, mine.py:3: two are the same"),)))
+    assert (verdict, checks["workload"].verdict) == ("invalid", "invalid")
+    assert checks["workload"].workload == "mine:Tickets"
+    assert checks["workload"].detail == "client 0, mine.py:3: two are the same"
+    assert checks["availability"].verdict == "valid"
+
+
+def test_of_several_workloads_the_slowest_tells_the_recovery_time():
+    fast, slow = ("a", (), writes((2.2, 2.3))), ("b", (), writes((2.2, 2.9)))
+    assert recoveries(seen(HEALED, histories=(fast,))) == {"kill": {"p50": 0.2, "max": 0.2}}
+    assert recoveries(seen(HEALED, histories=(fast, slow))) == {"kill": {"p50": 0.8, "max": 0.8}}
+
+
+def test_views_get_the_time_that_a_conviction_takes_at_any_pace_of_heartbeats():
+    assert membership_bound(heartbeat=0.1, election_timeout=1.0) == 10.0
+    assert membership_bound(heartbeat=1.0, election_timeout=3.0) == 40.0
