@@ -1,0 +1,65 @@
+"""What the README shows, run as it shows it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Path:
+    """A directory with the README's files."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def python(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+    )
+
+
+def test_the_readme_shows_these_files():
+    assert sorted(FILES) == ["greet.toml", "greeter.py", "greetings.py", "hello.py", "store.py"]
+
+
+def test_the_node_of_the_readme_remembers_its_count_across_a_kill(shown: Path):
+    done = python(shown, "hello.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["{'hello': 'Ada', 'id': 'n2-1'}", "{'hello': 'Ada', 'id': 'n2-2'}"]
+
+
+def test_the_store_of_the_readme_survives_its_leader(shown: Path):
+    done = python(shown, "store.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["True 2", "3"]
+
+
+def test_the_scenario_of_the_readme_is_valid(shown: Path):
+    done = python(shown, str(ROOT / "run.py"), "run", "greet.toml", "--seed", "1", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["faults"][0]["applied"] >= 1
+    assert summary["operations"]["ok"] > 100
+    assert Path(shown, "runs", "latest", "summary.json").is_file()
+
+
+def test_without_its_save_line_the_node_of_the_readme_is_found_out(shown: Path):
+    source = (shown / "greeter.py").read_text()
+    forgetful = re.sub(r"\n *self\.save\(.*", "", source)
+    assert forgetful != source
+    (shown / "greeter.py").write_text(forgetful)
+    done = python(shown, str(ROOT / "run.py"), "run", "greet.toml", "--seed", "1", "--json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    verdicts = {check["name"]: check["verdict"] for check in json.loads(done.stdout)["checks"]}
+    assert verdicts["unique-ids"] == "invalid"
+    assert verdicts["crashes"] == "valid"
