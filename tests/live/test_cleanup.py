@@ -67,22 +67,7 @@ def test_a_cluster_whose_supervisor_is_stopped_has_no_leftovers(cluster):
     assert leftovers_of(supervisor) == []
 
 
-def test_a_stopped_fork_server_without_a_supervisor_is_found_with_all_its_descendants_and_reaped(cluster, tmp_path):
-    supervisor, pids = cluster
-    stop(pids[0])
-    supervisor.kill()
-    supervisor.wait()
-    found = leftovers_of(supervisor)
-    assert {leftover.pid for leftover in found} >= set(pids)
-    assert found[0].directory == f"{tmp_path}/a:b c"
-    names = {leftover.pid: leftover.name for leftover in found}
-    assert (names[pids[0]], names[pids[1]]) == ("testbed-forkser", "testbed:n1")
-    assert reap(found) == []
-    assert all(dead(pid) for pid in pids)
-    assert leftovers_of(supervisor) == []
-
-
-def test_orphans_of_a_dead_fork_server_and_a_dead_supervisor_are_found_and_reaped(cluster):
+def test_orphans_of_a_dead_fork_server_and_a_dead_supervisor_are_found_and_reaped(cluster, tmp_path):
     supervisor, pids = cluster
     stop(supervisor.pid)  # or it would kill them itself
     os.kill(pids[0], signal.SIGKILL)
@@ -91,8 +76,10 @@ def test_orphans_of_a_dead_fork_server_and_a_dead_supervisor_are_found_and_reape
     supervisor.wait()
     found = leftovers_of(supervisor)
     assert {leftover.pid for leftover in found} == set(pids[2:])
+    assert {leftover.directory for leftover in found} == {f"{tmp_path}/a:b c"}
     assert reap(found) == []
     assert all(dead(pid) for pid in pids)
+    assert leftovers_of(supervisor) == []
 
 
 def test_a_process_that_got_the_pid_of_a_leftover_is_not_touched():

@@ -20,6 +20,7 @@ from testbed.live.processes import ForkServer, Spawned
 from testbed.live.procfs import observe
 
 out = sys.argv[1]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have been inherited as ignored
 server = ForkServer("forkserver_entries:play", describe(Idle), out)
 pids = [server.pid]
 
