@@ -4,32 +4,36 @@ It joins cluster, clients, nemesis and judges, and writes the run directory. Wha
 business, whether it took hold the nemesis', what it means the judges'.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
+from chaos.bugs import node_reference, planted
 from chaos.checkers import check
+from chaos.checkers.model import PRECONDITION_FAILED
 from chaos.history import NS_PER_S, Recorder
+from chaos.invariants import Invariants
 from chaos.loading import load_object, search_path
 from chaos.nemesis import Nemesis
 from chaos.records import summary as fault_summary
 from chaos.scenario import Scenario, WorkloadSpec
 from chaos.schedule import Schedule, draw
-from chaos.verdicts import Check, Observed, bound, judge, operation_counts, overall, recoveries
+from chaos.verdicts import Check, Observed, bound, judge, of_verdict, operation_counts, overall, recoveries
 from chaos.workloads import BUILT_IN
 from chaos.workloads.api import Workload
-from chaos.workloads.runner import WorkloadClient, WorkloadFailed
+from chaos.workloads.runner import Allowance, WorkloadClient, WorkloadFailed
 from testbed.base.codec import Codec
-from testbed.base.durations import format_duration
 from testbed.base.errors import UsageError
 from testbed.base.rand import Streams, entropy
 from testbed.client import Session
-from testbed.cluster import Cluster, utc_stamp
+from testbed.cluster import Cluster, stopwatch, utc_stamp
 from testbed.node import Node
-from testbed.ports import World
+from testbed.ports import SimulatedWorld, World
 
 JUDGE_BUDGET_S = 60.0  # for all models together; a run is judged in a second or two
 MEMBERSHIP_ELECTION_TIMEOUTS = 10  # for the views to converge after the last heal ...
@@ -75,7 +79,11 @@ class _Load:
 
 
 class Run:
-    """One run of a scenario. `directory` is where everything about it is kept."""
+    """One run of a scenario. `directory` is where everything about it is kept; nowhere, if not to be `kept`.
+
+    `plant`: the name of a bug of the catalogue. In the world `sim`, invariants are watched as well; if the run is to be
+    `traced`, every event is kept there, as a line of `trace`.
+    """
 
     def __init__(
         self,
@@ -86,8 +94,12 @@ class Run:
         world: Literal["live", "sim"] = "live",
         out: str | Path = "runs",
         watcher: Watcher | None = None,
+        plant: str | None = None,
+        kept: bool = True,
+        traced: bool = False,
     ) -> None:
         self.scenario = scenario
+        self.plant = plant
         self.seed = choose_seed(scenario, seed)
         self.duration = scenario.duration if duration is None else duration
         self.schedule: Schedule = draw(scenario, self.seed, self.duration)
@@ -97,7 +109,11 @@ class Run:
         self._loads = [self._load(number, spec) for number, spec in enumerate(scenario.workloads, 1)]
         self._codec = Codec(self._node_messages())
         self._out = Path(out)
-        self.directory = Path()
+        self.directory: Path | None = None
+        self._kept = kept
+        self._traced = traced
+        self.trace: list[str] | None = None
+        self._invariants: Invariants | None = None
         self.start_time = 0.0
         self.cluster: Cluster | None = None
 
@@ -147,34 +163,44 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Do it all; the run's summary. UsageError if the cluster cannot be started; Ctrl-C heals and stops all."""
-        self.directory = self._make_directory()
-        cluster = Cluster(
-            self.scenario.cluster.nodes,
-            self.scenario.cluster.node,
+        if self._kept:
+            self.directory = self._make_directory()
+        with planted(self.plant) if self.plant is not None else nullcontext():
+            cluster = self._start_cluster()
+            world = cluster.world
+            try:
+                observed = self._observe(cluster)
+            except WorkloadFailed as error:
+                raise UsageError(self.scenario.source, "workload", str(error)) from error
+            finally:
+                try:
+                    self._write_history()
+                finally:
+                    cluster.stop()
+            exits = tuple(  # a node may crash while stopping, too
+                replace(exit, at=exit.at - self.start_time) for exit in world.exits()
+            )
+        self.watcher.phase("judging")
+        return self._summarize(msgspec.structs.replace(observed, exits=exits), world)
+
+    def _start_cluster(self) -> Cluster:
+        planned = self.scenario.cluster
+        live_plant = self.plant is not None and self._world_name == "live"
+        self.cluster = Cluster(
+            planned.nodes,
+            node_reference(cast(str, self.plant), planned.node) if live_plant else planned.node,
             world=self._world_name,
             seed=self.seed,
-            heartbeat=self.scenario.cluster.heartbeat,
-            election_timeout=self.scenario.cluster.election_timeout,
-            restart=self.scenario.cluster.restart,
-            options=self.scenario.cluster.options,
+            heartbeat=planned.heartbeat,
+            election_timeout=planned.election_timeout,
+            restart=planned.restart,
+            options=planned.options,
             directory=self.directory,
             search=self._search,
+            traced=self._traced,
+            observer=self._watched,
         )
-        self.cluster = cluster
-        cluster.start(tolerant=True)
-        world = cluster.world
-        try:
-            observed = self._observe(cluster)
-        except WorkloadFailed as error:
-            raise UsageError(self.scenario.source, "workload", str(error)) from error
-        finally:
-            try:
-                self._write_history()
-            finally:
-                cluster.stop()
-        self.watcher.phase("judging")
-        observed = msgspec.structs.replace(observed, exits=tuple(world.exits()))  # a node may crash while stopping, too
-        return self._summarize(observed, world.now)
+        return self.cluster.start(tolerant=True)
 
     def _observe(self, cluster: Cluster) -> Observed:
         world = cluster.world
@@ -206,12 +232,18 @@ class Run:
             ),
         )
 
+    def _watched(self, world: SimulatedWorld) -> Invariants:
+        cluster = self.scenario.cluster
+        self._invariants = Invariants(world.nodes, cluster.heartbeat, cluster.election_timeout, world)
+        return self._invariants
+
     def _start_clients(self, world: World) -> None:
         total = sum(load.spec.clients for load in self._loads)
         timeout = bound(self.scenario.cluster.election_timeout)
         streams = Streams(self.seed)
         process = 0
         for place, load in enumerate(self._loads):
+            allowance = Allowance(load.spec.operations)
             for number in range(load.spec.clients):
                 session = Session(world.nodes, self.scenario.cluster.election_timeout / 2, self._codec, first=process)
                 try:
@@ -228,6 +260,7 @@ class Run:
                     timeout=timeout,
                     random=streams.stream("workload", place, "pace", number),
                     origin=self.start_time,
+                    allowance=allowance,
                 )
                 load.clients.append(client)
                 process += 1
@@ -281,36 +314,62 @@ class Run:
 
     def _write_history(self) -> None:
         """One file per workload: `history.jsonl`, and `history-2.jsonl` and so on where there are more."""
+        if self.directory is None:
+            return
         for number, load in enumerate(self._loads, 1):
             name = "history.jsonl" if number == 1 else f"history-{number}.jsonl"
             load.recorder.write(self.directory / name)
         if not self._loads:
             Recorder().write(self.directory / "history.jsonl")
 
-    def _summarize(self, observed: Observed, clock: Callable[[], float]) -> dict[str, Any]:
-        give_up = clock() + JUDGE_BUDGET_S
+    def _summarize(self, observed: Observed, world: World) -> dict[str, Any]:
+        passed = stopwatch()
         try:
-            checks = judge(observed, lambda: clock() > give_up)
+            checks = judge(observed, lambda: passed() > JUDGE_BUDGET_S)
         except ValueError as error:  # a model that does not know what the workload does
             raise UsageError(self.scenario.source, "workload", str(error)) from error
+        if self._invariants is not None:
+            checks = [*map(of_verdict, self._invariants.checks()), *checks]
         result = {
             "scenario": self.scenario.name,
             "world": self._world_name,
             "seed": self.seed,
             "verdict": overall(checks),
             "duration_s": round(observed.end, 3),
-            "run_dir": str(self.directory),
-            "replay": f"testbed run {self.scenario.source} --seed {self.seed}"
-            + (f" --duration {format_duration(self.duration)}" if self.duration != self.scenario.duration else ""),
+            "run_dir": str(self.directory) if self.directory is not None else None,
+            "replay": f"testbed replay {self.directory}" if self.directory is not None else None,
             "operations": operation_counts([history for _, _, history in observed.histories]),
             "faults": fault_summary(observed.records, observed.planned),
             "checks": [msgspec.to_builtins(check) for check in checks],
             "recovery_s": recoveries(observed),
+            "source": self.scenario.source,
         }
-        (self.directory / "summary.json").write_bytes(
-            msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-        )
+        if self.plant is not None:
+            result["plant"] = self.plant
+        if self._invariants is not None:
+            simulated = cast(SimulatedWorld, world)
+            self.trace = simulated.trace_lines
+            result |= {
+                "digest": simulated.digest,
+                "events": simulated.events,
+                "simulated_s": round(simulated.now(), 3),
+                "sometimes": dict(sorted(self._sometimes(observed).items())),
+            }
+        if self.directory is not None:
+            (self.directory / "summary.json").write_bytes(
+                msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+            )
         return result
+
+    def _sometimes(self, observed: Observed) -> Counter[str]:
+        """What happened in a simulated run that a campaign must have reached somewhere."""
+        assert self._invariants is not None
+        reached = Counter(self._invariants.sometimes)
+        for kind, count in operation_counts([history for _, _, history in observed.histories]).items():
+            reached[f"operation {kind}"] = count
+        for _, _, history in observed.histories:
+            reached["precondition failed"] += sum(event.error == PRECONDITION_FAILED for event in history)
+        return reached
 
 
 def choose_seed(scenario: Scenario, given: int | None) -> int:

@@ -61,6 +61,17 @@ def applied(records: Iterable[FaultRecord]) -> list[tuple[str, float]]:
     return sorted(seen, key=lambda pair: pair[1])
 
 
+def lateness(records: Sequence[FaultRecord]) -> float:
+    """The longest time, in seconds, for which faults held a message up on its way; those held at once add up."""
+    tried = [record for record in records if record.skipped is None]
+    late = 0.0
+    for moment in (_span(record)[0] for record in tried):
+        held = [record for record in tried if _span(record)[0] <= moment < _span(record)[1]]
+        rules = combine(rule for record in held for rule in record.rules).values()
+        late = max([late, *(rule.delay + rule.jitter for rule in rules)])
+    return late
+
+
 def majority_windows(
     records: Sequence[FaultRecord],
     nodes: Sequence[str],

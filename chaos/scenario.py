@@ -30,6 +30,7 @@ HEARTBEATS_PER_ELECTION_TIMEOUT_MIN: Final = 3  # thesis 3.9's "order of magnitu
 CLIENTS_DEFAULT: Final = 5
 RATE_DEFAULT: Final = 100.0
 RATE_MIN: Final = 0.001  # operations a second: one every quarter of an hour
+OPERATIONS_MAX: Final = 10**9  # of one workload: days of what a cluster can do
 FAULT_S_MIN: Final = 0.01  # for `every` and `for`: anything shorter ends before it can be seen in effect
 SEED_MAX: Final = 2**63 - 1
 
@@ -56,24 +57,34 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One `[[workload]]`: `rate` in operations a second, all clients together; `options` are its further keys."""
+    """One `[[workload]]`: `rate` in operations a second, all clients together; `options` are its further keys.
+
+    `operations`: how many at the most, all clients together; None if only the run's end ends them.
+    """
 
     kind: str
     clients: int = CLIENTS_DEFAULT
     rate: float = RATE_DEFAULT
+    operations: int | None = None
     options: Mapping[str, Any] = {}
 
 
 class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One `[[fault]]`: `every` and `lasting` (the key `for`) in seconds; `target` a word, names, or None."""
+    """One `[[fault]]`: `at`, `every` and `lasting` (the key `for`) in seconds; `target` a word, names, or None.
+
+    Either it happens once, `at` that time after the start, or again and again, `every` so often; the other is None.
+    `order` places all nodes for the shapes ring and bridge; if empty, it is drawn.
+    """
 
     kind: Kind
     target: str | tuple[str, ...] | None
-    every: float
+    every: float | None = None
+    at: float | None = None
     lasting: float
     shape: Shape = "split"
     mode: Cut = "drop"
     groups: tuple[tuple[str, ...], ...] = ()
+    order: tuple[str, ...] = ()
     delay: float = 0.0
     jitter: float = 0.0
     rate: float = 0.0
@@ -162,7 +173,7 @@ def _options(table: Table) -> Mapping[str, Any]:
 
 def _workload(table: Table, builtin: Mapping[str, frozenset[str]]) -> WorkloadSpec:
     kind = table.text("kind")
-    own = ("kind", "clients", "rate")
+    own = ("kind", "clients", "rate", "operations")
     if kind in builtin:
         table.only((*own, *sorted(builtin[kind])))
     elif not _IMPORTABLE.match(kind):
@@ -171,6 +182,7 @@ def _workload(table: Table, builtin: Mapping[str, frozenset[str]]) -> WorkloadSp
         kind=kind,
         clients=table.integer("clients", CLIENTS_DEFAULT, low=1, high=CLIENT_PENDING_MAX),
         rate=table.number("rate", RATE_DEFAULT, low=RATE_MIN),
+        operations=table.integer("operations", low=1, high=OPERATIONS_MAX) if table.has("operations") else None,
         options={key: value for key, value in table.values.items() if key not in own},
     )
 
@@ -182,25 +194,29 @@ def _fault(table: Table, nodes: tuple[str, ...]) -> FaultSpec:
     for key in table.values:
         if key in every_key and key not in own:
             table.fail(key, f"does not go with {kind}")
-    table.only(("kind", "target", "every", "for", *own))
+    table.only(("kind", "target", "every", "at", "for", "order", *own))
+    if table.has("at") and table.has("every"):
+        table.fail("at", "does not go with every: a fault happens once, or again and again")
     shape = table.choice("shape", SHAPES, "split")
     groups = _groups(table, nodes)
     links = table.choice("links", LINKS, "nodes")
     fault = FaultSpec(
         kind=kind,
         target=None if groups else _target(table, kind, shape, links, nodes),
-        every=table.duration("every"),
+        every=None if table.has("at") else table.duration("every"),
+        at=table.duration("at", zero=True) if table.has("at") else None,
         lasting=table.duration("for"),
         shape=shape,
         mode=table.choice("mode", MODES, "drop"),
         groups=groups,
+        order=_order(table, kind, shape, nodes),
         delay=table.duration("delay", 0.0, zero=True),
         jitter=table.duration("jitter", 0.0, zero=True),
         rate=table.number("rate", low=0, high=1) if "rate" in own else 0.0,
         links=links,
     )
     for key, seconds in (("every", fault.every), ("for", fault.lasting)):
-        if seconds < FAULT_S_MIN:
+        if seconds is not None and seconds < FAULT_S_MIN:
             table.fail(key, f"must be at least {format_duration(FAULT_S_MIN)}")
     if kind == "delay" and not (fault.delay or fault.jitter):
         table.fail("delay", "is missing: neither delay nor jitter says how late messages are")
@@ -210,7 +226,7 @@ def _fault(table: Table, nodes: tuple[str, ...]) -> FaultSpec:
 def _groups(table: Table, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     if not table.has("groups"):
         return ()
-    for key in ("target", "shape"):
+    for key in ("target", "shape", "order"):
         if table.has(key):
             table.fail(key, "does not go with groups, which say it all")
     value = table.values["groups"]
@@ -225,6 +241,22 @@ def _groups(table: Table, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]
                 table.fail("groups", f"{node} is in two groups")
             placed.add(node)
     return groups
+
+
+def _order(table: Table, kind: str, shape: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
+    if not table.has("order"):
+        return ()
+    if kind != "partition":
+        table.fail("order", f"does not go with {kind}")
+    if shape not in WHOLE_CLUSTER_SHAPES:
+        table.fail("order", f"does not go with {shape}, only with {' and '.join(WHOLE_CLUSTER_SHAPES)}")
+    order = table.names("order", table.values["order"])
+    for node in order:
+        _known(table, "order", node, nodes)
+    for node in nodes:
+        if node not in order:
+            table.fail("order", f"must place every node once, and leaves out {node}")
+    return order
 
 
 def _target(table: Table, kind: str, shape: str, links: str, nodes: tuple[str, ...]) -> str | tuple[str, ...] | None:

@@ -69,14 +69,14 @@ def draw(scenario: Scenario, seed: int | str, duration: float | None = None) -> 
 
     Starts of one entry's faults are 0.5 to 1.5 times `every` apart, the first from the start of the run - or sooner,
     where the run is too short for that. An entry whose faults last longer than the gaps overlaps itself: leases add up.
+    An entry with `at` is taken at its word: its fault may last into the tail, and to the end of the run.
     UsageError for an entry whose fault does not fit into the duration, because it would never fire.
     """
     length = scenario.duration if duration is None else duration
-    horizon = length - tail(length, scenario.cluster.election_timeout)
     planned: list[PlannedFault] = []
     for entry, spec in enumerate(scenario.faults, 1):
         random = Streams(seed).stream("schedule", "fault", entry)
-        for at_ms in _starts(scenario, entry, spec, horizon, random):
+        for at_ms in _starts(scenario, entry, spec, length, random):
             fault = _draw_fault(spec, scenario.cluster.names, random)
             until = (at_ms + round(spec.lasting * 1000)) / 1000
             planned.append(PlannedFault(fault=fault, at=at_ms / 1000, until=until, entry=entry))
@@ -84,13 +84,22 @@ def draw(scenario: Scenario, seed: int | str, duration: float | None = None) -> 
     return Schedule(seed=seed, duration=length, nodes=scenario.cluster.names, faults=tuple(planned))
 
 
-def _starts(scenario: Scenario, entry: int, spec: FaultSpec, horizon: float, random: Random) -> Iterator[int]:
-    """The starts of one entry's faults, in milliseconds, such that each fault ends within `horizon` seconds."""
+def _starts(scenario: Scenario, entry: int, spec: FaultSpec, length: float, random: Random) -> Iterator[int]:
+    """The starts of one entry's faults, in milliseconds, such that each fault of many ends before the tail."""
+    where = scenario.source or scenario.name
+    if spec.at is not None:
+        if round(spec.at * 1000) >= round(length * 1000):
+            reason = f"{format_duration(spec.at)} is not within a run of {format_duration(length)}"
+            raise UsageError(where, f"fault[{entry}].at", reason)
+        yield round(spec.at * 1000)
+        return
+    assert spec.every is not None, "either at or every says when"
+    horizon = length - tail(length, scenario.cluster.election_timeout)
     every_ms, lasting_ms = spec.every * 1000, round(spec.lasting * 1000)
     shortest, longest = math.ceil(every_ms * GAP_FACTOR_MIN), math.floor(every_ms * GAP_FACTOR_MAX)
     last_ms = math.floor(horizon * 1000) - lasting_ms
-    where, room = scenario.source or scenario.name, format_duration(horizon)
     if last_ms <= 0:
+        room = format_duration(horizon)
         reason = f"{format_duration(spec.lasting)} do not fit into a run whose faults end within its first {room}"
         raise UsageError(where, f"fault[{entry}].for", reason)
     if last_ms / every_ms > FAULTS_MAX:
@@ -105,8 +114,8 @@ def _starts(scenario: Scenario, entry: int, spec: FaultSpec, horizon: float, ran
 
 
 def _draw_fault(spec: FaultSpec, nodes: tuple[str, ...], random: Random) -> Fault:
-    order: tuple[str, ...] = ()
-    if spec.kind == "partition" and spec.shape in WHOLE_CLUSTER_SHAPES:
+    order = spec.order
+    if not order and spec.kind == "partition" and spec.shape in WHOLE_CLUSTER_SHAPES:
         order = tuple(random.sample(nodes, len(nodes)))
     return Fault(
         kind=spec.kind,

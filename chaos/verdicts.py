@@ -14,7 +14,7 @@ from chaos.checkers import check
 from chaos.checkers.model import Verdict
 from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
 from chaos.history import NEMESIS, NS_PER_S, Event
-from chaos.records import FaultRecord, applied, majority_windows, summary
+from chaos.records import FaultRecord, applied, lateness, majority_windows, summary
 from testbed.ports import Exit
 
 BOUND_ELECTION_TIMEOUTS = 5  # an election may take two, a split vote two more, and a client has to find the winner
@@ -54,13 +54,23 @@ def judge(seen: Observed, expired: Callable[[], bool]) -> list[Check]:
     checks: list[Check] = []
     for name, models, history in seen.histories:
         for model in models:
-            checks.append(_of(check(history, model, expired=expired), name))
+            checks.append(of_verdict(check(history, model, expired=expired), name))
         checks += _service(seen, name, history)
     checks += [Check("workload", name, "invalid", failure) for name, failure in seen.broken]
-    checks.append(_of(membership(seen.views, seen.up), None))
-    checks.append(_of(crashes(seen.exits), None))
+    checks.append(of_verdict(membership(seen.views, seen.up), None))
+    checks.append(of_verdict(crashes(seen.exits), None))
+    checks.append(_evidence(seen))
     checks.append(_coverage(seen))
     return checks
+
+
+def failure(checks: Sequence[Mapping[str, Any]]) -> str | None:
+    """How a run failed: the first check that is invalid, as in a summary; of invariants, the one that does not hold."""
+    for found in checks:
+        if found["verdict"] == "invalid":
+            cause = found["detail"].partition(":")[0] if found["name"].endswith("-invariants") else ""
+            return f"{found['name']}: {cause}" if cause else str(found["name"])
+    return None
 
 
 def overall(checks: Sequence[Check]) -> Literal["valid", "invalid", "unknown"]:
@@ -70,7 +80,11 @@ def overall(checks: Sequence[Check]) -> Literal["valid", "invalid", "unknown"]:
 
 
 def bound(election_timeout: float) -> float:
-    """Seconds within which a cluster with a majority must acknowledge a write."""
+    """Seconds within which a cluster with a majority must acknowledge a write.
+
+    Where faults delay messages it has a round trip longer: the word of a leader that was cut off may still be under
+    way, and followers leave it in peace.
+    """
     return BOUND_ELECTION_TIMEOUTS * election_timeout
 
 
@@ -101,13 +115,31 @@ def recoveries(seen: Observed) -> dict[str, dict[str, float]]:
 def _service(seen: Observed, name: str, history: Sequence[Event]) -> list[Check]:
     if not any(event.type == "ok" for event in history if event.process != NEMESIS):
         return []  # the coverage check says so; nothing was shown either way
-    limit = bound(seen.election_timeout)
+    limit = bound(seen.election_timeout) + 2 * lateness(seen.records)
     windows = majority_windows(seen.records, seen.nodes, 0.0, seen.end, election_timeout=seen.election_timeout)
     in_ns = [(round(start * NS_PER_S), round(end * NS_PER_S)) for start, end in windows]
     return [
-        _of(availability(history, in_ns, limit), name),
-        _of(recovery(history, round(seen.healed * NS_PER_S), limit, round(seen.end * NS_PER_S)), name),
+        of_verdict(availability(history, in_ns, limit), name),
+        of_verdict(recovery(history, round(seen.healed * NS_PER_S), limit, round(seen.end * NS_PER_S)), name),
     ]
+
+
+def _evidence(seen: Observed) -> Check:
+    """A fault that is counted must have left its trace: what ended a process shows among the exits."""
+    unproved = []
+    ended = 0
+    for record in seen.records:
+        if record.fault.kind not in ("kill", "terminate") or record.in_effect is None:
+            continue
+        ended += 1
+        unproved += [
+            f"fault {record.number} ({record.fault.kind}) counts as applied, and no process of {node} ended"
+            for node in record.nodes
+            if not any(exit.node == node and exit.at >= record.asked for exit in seen.exits)
+        ]
+    if unproved:
+        return Check("evidence", None, "invalid", "; ".join(unproved))
+    return Check("evidence", None, "valid", f"{ended} faults that ended processes, each with its exits")
 
 
 def _coverage(seen: Observed) -> Check:
@@ -135,5 +167,6 @@ def _coverage(seen: Observed) -> Check:
     return Check("coverage", None, "valid", f"faults that took hold: {took}")
 
 
-def _of(verdict: Verdict, workload: str | None) -> Check:
+def of_verdict(verdict: Verdict, workload: str | None = None) -> Check:
+    """A judge's verdict as a line of the run's."""
     return Check(verdict.model, workload, verdict.verdict, verdict.detail)

@@ -20,7 +20,7 @@ from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, S
 from testbed.core.restart import RestartKind
 from testbed.core.services.commands import PRECONDITION_FAILED, Cas, Delete, Get, Put, value
 from testbed.node import Node
-from testbed.ports import ClusterSettings, NodeStatus, World
+from testbed.ports import ClusterSettings, NodeStatus, Observer, SimulatedWorld, World
 
 READY_TIMEOUT_S = 30.0  # for conditions that come true in milliseconds on a machine that is not starved
 CALL_TIMEOUT_S = 10.0  # a client's call: several elections
@@ -34,12 +34,28 @@ def node_names(count: int) -> tuple[str, ...]:
     return tuple(f"n{number}" for number in range(1, count + 1))
 
 
-def make_world(settings: ClusterSettings, world: Literal["live", "sim"], directory: Path) -> World:
-    """A running cluster in that world. Close it."""
-    if world != "live":
-        raise UsageError("cluster", "world", f"{world!r} is not built yet; there is: live")
+def make_world(
+    settings: ClusterSettings,
+    world: Literal["live", "sim"],
+    directory: Path | None,
+    observer: Callable[[SimulatedWorld], Observer] | None = None,
+) -> World:
+    """A running cluster in that world. Close it. `directory`: for data and logs; a simulation can do without.
+
+    `observer` makes who looks into the nodes of a simulation from the beginning; a live cluster has no such place.
+    """
+    if world == "sim":
+        from testbed.live.nodeclass import describe, load
+        from testbed.sim.world import SimWorld
+
+        simulated = SimWorld(settings, load(describe(settings.node, settings.search)), directory)
+        if observer is not None:
+            simulated.observe(observer(simulated))
+        simulated.open()
+        return simulated
     from testbed.live.supervisor import LiveWorld  # loads ZeroMQ, which cores and judges do without
 
+    assert directory is not None, "live nodes keep their data in it"
     live = LiveWorld(settings, directory)
     live.open()
     return live
@@ -52,11 +68,19 @@ def utc_stamp() -> str:
     return utc().strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
 
 
+def stopwatch() -> Callable[[], float]:
+    """Seconds of real time since it was made, in whichever world: for budgets of work that is not simulated."""
+    from testbed.live.clock import now
+
+    start = now()
+    return lambda: now() - start
+
+
 class Cluster:
     """A running cluster; use it in a `with` statement, or call `start` and `stop`.
 
     `node`: a class or "module:Class". `heartbeat` and `election_timeout`: seconds. `directory`: where the nodes keep
-    their data and logs; a temporary one, removed in the end, if not given.
+    their data and logs; a temporary one, removed in the end, if not given. `traced` and `observer` are for simulations.
     """
 
     def __init__(
@@ -72,15 +96,19 @@ class Cluster:
         options: Mapping[str, Any] | None = None,
         directory: str | Path | None = None,
         search: Iterable[str] = (),
+        traced: bool = False,
+        observer: Callable[[SimulatedWorld], Observer] | None = None,
     ) -> None:
         names = node_names(nodes)
         if heartbeat <= 0 or election_timeout < 3 * heartbeat:
             raise UsageError("cluster", "election_timeout", "must be at least 3 heartbeats, and heartbeat above 0")
         self.settings = ClusterSettings(
-            names, node, heartbeat, election_timeout, restart, options or {}, seed, tuple(search)
+            names, node, heartbeat, election_timeout, restart, options or {}, seed, tuple(search), traced
         )
         self._world_name = world
+        self._observer = observer
         self._given_directory = Path(directory) if directory is not None else None
+        self.directory: Path | None = self._given_directory
         self._world: World | None = None
         self._cuts: list[LinkRule] = []
         self._clients = 0
@@ -94,13 +122,12 @@ class Cluster:
         """
         if self._world is not None:
             raise UsageError("cluster", "", "is running already")
-        if self._given_directory is not None:
-            self.directory = self._given_directory
+        if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
-        else:
+        elif self._world_name == "live":
             self.directory = Path(tempfile.mkdtemp(prefix="testbed-"))
         try:
-            self._world = make_world(self.settings, self._world_name, self.directory)
+            self._world = make_world(self.settings, self._world_name, self.directory, self._observer)
             crashed = [exit for exit in self._world.exits() if not exit.expected]
             if crashed and not tolerant:
                 self._world.close()
@@ -119,8 +146,9 @@ class Cluster:
             self._remove_directory()
 
     def _remove_directory(self) -> None:
-        if self._given_directory is None:
+        if self._given_directory is None and self.directory is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
+            self.directory = None
 
     def __enter__(self) -> Self:
         return self.start()

@@ -15,6 +15,7 @@ import msgspec
 from testbed.base.codec import Codec, Garbage, pack, unpack
 from testbed.base.rand import Streams
 from testbed.core import membership as detector
+from testbed.core.membership.member import Member
 from testbed.node import LogLine, Node, Outbox, Request, build_node
 
 INCARNATION_KEY = "\0incarnation"  # the host's own keys begin with \0; a node never sees them
@@ -147,6 +148,11 @@ class Host:
         beat = self._membership.next_deadline
         return min(beat, self._due[0][0]) if self._due else beat
 
+    @property
+    def known(self) -> Mapping[str, Member]:
+        """What the failure detector remembers of each peer; for whoever only looks."""
+        return self._membership.members
+
     def status(self) -> dict[str, Any]:
         """What `status` shows of this node, beside what the world knows."""
         shown = self.node.on_status()
@@ -164,8 +170,11 @@ class Host:
     def _begin(self, now: float) -> Outbox:
         self.node.now = now
         if self._handed_out:
-            self._out = Outbox()
-            self.node._outbox = self._out
+            if self._out.is_empty:  # nobody has a use for it: most steps want nothing
+                self._out.timers.clear()
+            else:
+                self._out = Outbox()
+                self.node._outbox = self._out
         return self._out
 
     def _end(self, out: Outbox) -> Outbox:

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 from testbed.base.links import LinkRule
 from testbed.client import ClientProgram
 from testbed.core.restart import RestartKind
-from testbed.node import Node
+from testbed.host import Host
+from testbed.node import Node, Outbox
 
 State = Literal["starting", "up", "paused", "down"]
 
@@ -49,7 +50,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """What a cluster consists of, in any world. Durations in seconds.
+    """What a cluster consists of, in any world. Durations in seconds. `traced`: keep every simulated event.
 
     `node`: a class, or "module:Class", looked up in `search` first. `restart`: what happens to a node that ends by
     itself. `seed`: of the nodes' and links' dice; None for one that nobody knows.
@@ -63,6 +64,7 @@ class ClusterSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     search: tuple[str, ...] = ()
+    traced: bool = False
 
 
 class World(Protocol):
@@ -116,3 +118,50 @@ class World(Protocol):
 
     def close(self) -> None:
         """Stop everything in good order. Nothing is left running."""
+
+
+class Observer(Protocol):
+    """Looks into the nodes of a simulated cluster while it runs. It changes nothing in them. Times: `World.now`."""
+
+    def began(self, node: str, host: Host, now: float) -> None:
+        """A process of the node begins: what it had stored is loaded, its first step not yet made."""
+
+    def stepped(self, node: str, host: Host, out: Outbox, now: float) -> None:
+        """The node made a step, and nothing of it is carried out yet."""
+
+    def departed(self, node: str, host: Host, now: float) -> None:
+        """What the last step saved is durable, and what it sends leaves: others may rely on it from now on."""
+
+    def ended(self, node: str, now: float) -> None:
+        """The node's process is gone."""
+
+    def passed(self, now: float) -> None:
+        """Called once in each simulated second."""
+
+
+class SimulatedWorld(World, Protocol):
+    """What only a simulation can offer."""
+
+    @property
+    def digest(self) -> str:
+        """Of everything that has happened so far, in hexadecimal: equal for equal seeds."""
+
+    @property
+    def events(self) -> int:
+        """How many events have happened so far."""
+
+    @property
+    def trace_lines(self) -> list[str] | None:
+        """Every event so far as a line of text, if the cluster is `traced`."""
+
+    def observe(self, observer: Observer) -> None:
+        """Call it from now on."""
+
+    def well_since(self, node: str) -> float:
+        """Since when the node's process runs, is not paused and is not asked to stop; infinity if that is not so."""
+
+    def down_since(self, node: str) -> float:
+        """Since when the node has no process; infinity if it has one."""
+
+    def clear_since(self, source: str, target: str) -> float:
+        """Since when no link rule touches messages from `source` to `target`; infinity while one does."""

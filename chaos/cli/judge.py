@@ -115,7 +115,13 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _bugs() -> list[dict[str, Any]]:
-    return []  # none is planted yet
+    from chaos.bugs import BUGS
+
+    return [
+        {"name": found.name, "description": found.description, "part": found.part, "world": found.world}
+        | {"source": found.source, "caught_by": list(found.caught_by)}
+        for found in BUGS.values()
+    ]
 
 
 _LISTS: Final[dict[str, Callable[[], list[dict[str, Any]]]]] = {

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 
@@ -52,7 +52,7 @@ def run(
     scenario: str,
     seed: int | None,
     duration: float | None,
-    world: str,
+    world: Literal["live", "sim"],
     out: str,
     plant: str | None,
     dry_run: bool,
@@ -73,7 +73,7 @@ def run(
 @answering
 def demo(answer: Answer, seed: int | None, duration: float | None, out: str) -> int:
     """Five nodes keep a key-value store while their leader is killed, nodes are paused and cut off. About 30 s."""
-    return carry_out(answer, str(_shipped("demo.toml")), seed=seed, duration=duration, out=out)
+    return carry_out(answer, str(shipped("demo.toml")), seed=seed, duration=duration, out=out)
 
 
 def carry_out(
@@ -82,7 +82,7 @@ def carry_out(
     *,
     seed: int | None = None,
     duration: float | None = None,
-    world: str = "live",
+    world: Literal["live", "sim"] = "live",
     out: str = "runs",
     plant: str | None = None,
     dry: bool = False,
@@ -92,9 +92,9 @@ def carry_out(
 
     scenario = load_scenario(scenario_path)
     if plant is not None:
-        raise UsageError("testbed run", "--plant", f"there is no planted bug {plant!r}; see: testbed list bugs")
-    if world != "live":
-        raise UsageError("testbed run", "--world", f"{world!r} is not built yet; there is: live")
+        from chaos.bugs import find
+
+        find(plant)
     if dry:
         from chaos.experiment import choose_seed
         from chaos.schedule import draw
@@ -104,8 +104,14 @@ def carry_out(
     from chaos.experiment import Run
 
     with _terminal(answer) as watcher, _stopping_in_good_order():
-        prepared = Run(scenario, seed=seed, duration=duration, out=out, watcher=watcher)
+        prepared = Run(scenario, seed=seed, duration=duration, world=world, out=out, watcher=watcher, plant=plant)
         summary = prepared.execute()
+        if summary["verdict"] == "invalid" and world == "sim":  # there, it takes seconds
+            from chaos.cli.failing import shrunk_to_file
+            from chaos.kept import load_run
+
+            watcher.phase("looking for the smallest schedule that fails like this")
+            summary = {**summary, **shrunk_to_file(answer, load_run(summary["run_dir"]))}
     answer.result(summary, text_of(summary))
     return STATUS_OF_VERDICT[summary["verdict"]]
 
@@ -138,7 +144,7 @@ def _stopping_in_good_order() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _shipped(name: str) -> Path:
+def shipped(name: str) -> Path:
     """A scenario that ships: in the checkout, or where pip put it."""
     beside = Path(__file__).resolve().parents[2] / "configs" / name
     if beside.is_file():
@@ -148,7 +154,7 @@ def _shipped(name: str) -> Path:
     for file in files("testbed") or []:
         if file.name == name and file.parent.name == "configs":
             return Path(str(file.locate()))
-    raise UsageError("testbed demo", name, "the scenario was not installed with the package")
+    raise UsageError("testbed", name, "the scenario was not installed with the package")
 
 
 class _Lines:

@@ -27,7 +27,13 @@ def text_of(summary: dict[str, Any]) -> str:
         if back is not None:
             counts += f"; next write after {back['p50']:.2f} s (p50), {back['max']:.2f} s (max)"
         lines += _entry(f"  fault   {fault['kind']}", counts)
-    lines += ["", f"  kept in {summary['run_dir']}", f"  again   {summary['replay']}"]
+    lines += ["", f"  kept in {summary['run_dir']}"]
+    if summary["verdict"] == "invalid":
+        from chaos.cli.failing import ending
+
+        lines.append(ending(summary))
+    else:
+        lines.append(f"  again   {summary['replay']}")
     return "\n".join(lines)
 
 

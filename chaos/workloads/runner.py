@@ -17,6 +17,20 @@ class WorkloadFailed(Exception):
     """A workload's own code raised something other than an AssertionError."""
 
 
+class Allowance:
+    """How many operations the clients of a workload may start, all together; None: as many as they like."""
+
+    def __init__(self, operations: int | None) -> None:
+        self._left = operations
+
+    def take(self) -> bool:
+        """One more; False if that is one too many."""
+        if self._left is None:
+            return True
+        self._left -= 1
+        return self._left >= 0
+
+
 class WorkloadClient:
     """See `testbed.client.ClientProgram`. Tell it `None` to stop: it finishes its operation and starts no other.
 
@@ -37,6 +51,7 @@ class WorkloadClient:
         timeout: float,
         random: Random,
         origin: float,
+        allowance: Allowance | None = None,
     ) -> None:
         self._client = client
         self._session = session
@@ -47,6 +62,7 @@ class WorkloadClient:
         self._timeout = timeout
         self._random = random
         self._origin = origin
+        self._allowance = allowance or Allowance(None)
         self._op: Op | None = None
         self._next: Op | None = None
         self._next_at = 0.0
@@ -69,7 +85,10 @@ class WorkloadClient:
         if self._op is not None and self._session.outcome is not None:
             self._complete(self._op, self._session.outcome, now)
         if self._op is None and self._next is not None and now >= self._next_at and not self._stopping:
-            asks += self._invoke(self._next, now)
+            if self._allowance.take():
+                asks += self._invoke(self._next, now)
+            else:
+                self._ended = True
         return asks
 
     @property

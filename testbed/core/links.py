@@ -6,7 +6,7 @@ enforce its cuts; delay, loss, duplication and reordering strike once, at the en
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from testbed.base import limits
@@ -37,6 +37,19 @@ class Links:
             if self.cut(*link) != "hold":
                 for item in self._held.pop(link):
                     self._put(now, link, item)
+
+    def obey(
+        self, node: str, rules: Iterable[LinkRule], version: int, now: float, connected: Container[str]
+    ) -> list[tuple[str, bool]]:
+        """`configure` at `node`, which is connected to those; what that shows: (peer, whether a connection stands).
+
+        A `reset` shows as a closed connection; a heal shows what a cut had hidden.
+        """
+        before, reset_before = self.cut_peers(node), self.cut_peers(node, "reset")
+        self.configure(rules, version, now)
+        cut, reset = self.cut_peers(node), self.cut_peers(node, "reset")
+        shown = [(peer, False) for peer in sorted(reset - reset_before)]
+        return shown + [(peer, peer in connected) for peer in sorted(before - cut)]
 
     @property
     def active(self) -> bool:

@@ -106,16 +106,12 @@ class Transport:
             self._news_heard.connect(f"tcp://{LOOPBACK}:{ports.news}")
 
     def configure(self, rules: Iterable[LinkRule], version: int, now: float) -> list[Input]:
-        """Obey these link rules. A `reset` shows as a closed connection; a heal shows what a cut had hidden."""
-        before, reset_before = self.links.cut_peers(self.node), self.links.cut_peers(self.node, "reset")
-        self.links.configure(rules, version, now)
-        cut, reset = self.links.cut_peers(self.node), self.links.cut_peers(self.node, "reset")
-        shown: list[Input] = [Closed(name) for name in sorted(reset - reset_before)]
-        for name in sorted(before - cut):
-            peer = self._peers.get(name)
-            if peer is not None:
-                shown.append(Connected(name) if peer.connected else Closed(name))
-        return shown
+        """Obey these link rules; what that shows of connections."""
+        connected = {peer.name for peer in self._peers.values() if peer.connected}
+        shown = self.links.obey(self.node, rules, version, now, connected)
+        return [
+            Connected(peer) if is_connected else Closed(peer) for peer, is_connected in shown if peer in self._peers
+        ]
 
     # --- in ---
 

@@ -22,6 +22,7 @@ options = { depth = 3, names = ["a"] }
 kind = "kv"
 clients = 7
 rate = 12.5
+operations = 20
 [[workload]]
 kind = "my_module:MyWorkload"
 colour = "red"
@@ -46,6 +47,13 @@ for = "2s"
 kind = "partition"
 shape = "ring"
 every = "5s"
+for = "2s"
+[[fault]]
+kind = "partition"
+shape = "bridge"
+target = "leader"
+order = ["n3", "n1", "n4", "n2"]
+at = "0s"
 for = "2s"
 [[fault]]
 kind = "delay"
@@ -90,7 +98,7 @@ def test_a_scenario_is_read_whole():
             options={"depth": 3, "names": ["a"]},
         ),
         workloads=(
-            WorkloadSpec(kind="kv", clients=7, rate=12.5),
+            WorkloadSpec(kind="kv", clients=7, rate=12.5, operations=20),
             WorkloadSpec(kind="my_module:MyWorkload", options={"colour": "red"}),
         ),
         faults=(
@@ -98,6 +106,14 @@ def test_a_scenario_is_read_whole():
             FaultSpec(kind="partition", target=("n1", "n3"), shape="one-way", mode="hold", every=60.0, lasting=2.0),
             FaultSpec(kind="partition", target=None, groups=(("n1",), ("n2", "n3")), every=5.0, lasting=2.0),
             FaultSpec(kind="partition", target=None, shape="ring", every=5.0, lasting=2.0),
+            FaultSpec(
+                kind="partition",
+                target="leader",
+                shape="bridge",
+                order=("n3", "n1", "n4", "n2"),
+                at=0.0,
+                lasting=2.0,
+            ),
             FaultSpec(kind="delay", target="all", delay=0.1, jitter=0.02, links="all", every=5.0, lasting=2.0),
             FaultSpec(kind="loss", target="minority", rate=1.0, links="clients", every=5.0, lasting=2.0),
         ),
@@ -125,7 +141,9 @@ def test_built_in_workloads_are_those_that_are_told_with_the_keys_they_take():
 
 
 KILL = 'kind = "kill"\nevery = "5s"\nfor = "1s"\n'
+ONCE = 'kind = "kill"\ntarget = "one"\nfor = "1s"\n'
 PARTITION = 'kind = "partition"\nevery = "5s"\nfor = "1s"\n'
+RING = PARTITION + 'shape = "ring"\n'
 LOSS = 'kind = "loss"\nevery = "5s"\nfor = "1s"\ntarget = "all"\n'
 DELAY = 'kind = "delay"\nevery = "5s"\nfor = "1s"\ntarget = "all"\n'
 
@@ -163,6 +181,8 @@ DELAY = 'kind = "delay"\nevery = "5s"\nfor = "1s"\ntarget = "all"\n'
         ({"workload": 'kind = "kv"\nrate = -5'}, "workload[1].rate", "must be a finite number of at least 0.001"),
         ({"workload": 'kind = "kv"\nrate = inf'}, "workload[1].rate", "must be a finite number of at least 0.001"),
         ({"workload": 'kind = "kv"\nrate = nan'}, "workload[1].rate", "must be a finite number of at least 0.001"),
+        ({"workload": 'kind = "kv"\noperations = 0'}, "workload[1].operations", "must be from 1 to 1000000000, not 0"),
+        ({"workload": 'kind = "kv"\noperations = 2.5'}, "workload[1].operations", "must be a whole number, not 2.5"),
         ({"workload": 'kind = "kv"\nkeyz = 5'}, "workload[1].keyz", "unknown key"),
         ({"fault": 'target = "one"'}, "fault[2].kind", "is missing"),
         ({"fault": 'kind = "kil"'}, "fault[2].kind", "'kil' is none of kill, terminate"),
@@ -173,6 +193,9 @@ DELAY = 'kind = "delay"\nevery = "5s"\nfor = "1s"\ntarget = "all"\n'
             "fault[2].for",
             "must be at least 10ms",
         ),
+        ({"fault": ONCE + "at = 3"}, "fault[2].at", "3 is not a duration"),
+        ({"fault": ONCE + 'at = "-1s"'}, "fault[2].at", "'-1s' is not a duration"),
+        ({"fault": ONCE + 'at = "1s"\nevery = "5s"'}, "fault[2].at", "does not go with every: a fault happens once"),
         ({"fault": KILL}, "fault[2].target", "is missing"),
         ({"fault": KILL + 'target = "leadr"'}, "fault[2].target", "'leadr' is none of one, minority"),
         ({"fault": KILL + 'target = "n1"'}, "fault[2].target", 'names are given as a list: ["n1"]'),
@@ -194,6 +217,25 @@ DELAY = 'kind = "delay"\nevery = "5s"\nfor = "1s"\ntarget = "all"\n'
         ({"fault": PARTITION + 'groups = [["n1"], []]'}, "fault[2].groups", "names nobody"),
         ({"fault": PARTITION + 'groups = [["n1"], ["n2"]]\ntarget = "one"'}, "fault[2].target", "does not go with gro"),
         ({"fault": PARTITION + 'groups = [["n1"], ["n2"]]\nshape = "ring"'}, "fault[2].shape", "does not go with gro"),
+        (
+            {"fault": PARTITION + 'groups = [["n1"], ["n2"]]\norder = ["n1"]'},
+            "fault[2].order",
+            "does not go with groups",
+        ),
+        ({"fault": KILL + 'target = "one"\norder = ["n1"]'}, "fault[2].order", "does not go with kill"),
+        (
+            {"fault": PARTITION + 'target = "one"\norder = ["n1"]'},
+            "fault[2].order",
+            "does not go with split, only with ring and bridge",
+        ),
+        (
+            {"fault": RING + 'order = ["n1", "n2", "n3", "n4"]'},
+            "fault[2].order",
+            "must place every node once, and leav",
+        ),
+        ({"fault": RING + 'order = ["n1", "n2", "n3", "n4", "n4"]'}, "fault[2].order", "names n4 twice"),
+        ({"fault": RING + 'order = ["n1", "n2", "n3", "n4", "n6"]'}, "fault[2].order", "no node 'n6' in this cluster"),
+        ({"fault": RING + 'order = "n1"'}, "fault[2].order", "must be a list of names, not 'n1'"),
         ({"fault": LOSS}, "fault[2].rate", "is missing"),
         ({"fault": LOSS + "rate = 1.5"}, "fault[2].rate", "must be from 0 to 1, not 1.5"),
         ({"fault": LOSS + "rate = -0.1"}, "fault[2].rate", "must be from 0 to 1, not -0.1"),

@@ -26,6 +26,10 @@ def scenario(*faults, duration=60.0, nodes=5):
     return Scenario(name="x", duration=duration, cluster=ClusterSpec(nodes=nodes), faults=faults, source="x.toml")
 
 
+def once(at, kind="kill", target=("n2",), lasting=1.0, **more):
+    return FaultSpec(kind=kind, target=target, at=at, lasting=lasting, **more)
+
+
 def planned(entry, at, until, kind, target):
     return PlannedFault(entry=entry, at=at, until=until, fault=Fault(kind=kind, target=target))
 
@@ -75,6 +79,29 @@ def test_a_longer_run_begins_like_the_shorter_one():
     assert len(long.faults) > len(short.faults)
 
 
+@pytest.mark.parametrize("at", [0.0, 3.217, 29.999])
+def test_a_fault_at_a_time_happens_then_and_once_in_the_tail_too_and_on_whom_it_names(at):
+    for seed in range(20):
+        (drawn,) = draw(scenario(once(at, target=("n4", "n2")), duration=30.0), seed).faults
+        assert drawn == planned(1, at, round(at + 1.0, 3), "kill", ("n2", "n4"))
+
+
+def test_a_fault_at_a_time_still_draws_whom_a_word_means():
+    drawn = {draw(scenario(once(1.0, target="one")), seed).faults[0].fault.target for seed in range(40)}
+    assert drawn == {("n1",), ("n2",), ("n3",), ("n4",), ("n5",)}
+
+
+@pytest.mark.parametrize("shape", ["ring", "bridge"])
+def test_an_order_is_drawn_for_each_fault_unless_it_is_given(shape):
+    given_order = ("n3", "n1", "n5", "n2", "n4")
+    one, other = (
+        [planned.fault.order for planned in draw(scenario(entry("partition", None, shape=shape, **more)), 3).faults]
+        for more in ({}, {"order": given_order})
+    )
+    assert len(set(one)) > 1
+    assert set(other) == {given_order}
+
+
 def test_the_duration_given_overrides_the_scenarios():
     drawn = draw(scenario(entry()), 3, duration=20.0)
     assert drawn.duration == 20.0
@@ -115,6 +142,8 @@ def test_faults_fire_within_the_gaps_and_end_before_the_tail(seed, every, lastin
     [
         (entry(lasting=30.0), "fault[2].for", "30s do not fit into a run whose faults end within its first 24s"),
         (entry(every=0.0001), "fault[2].every", "makes more than 100000 faults"),
+        (once(30.0), "fault[2].at", "30s is not within a run of 30s"),
+        (once(45.5), "fault[2].at", "45500ms is not within a run of 30s"),
     ],
 )
 def test_a_fault_that_would_never_fire_is_said_so(fault, key, reason):

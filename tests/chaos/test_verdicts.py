@@ -1,12 +1,14 @@
 """How what a run recorded adds up: coverage, recovery times of several workloads, and broken assertions."""
 
 import msgspec
+import pytest
 
 from chaos.experiment import membership_bound
 from chaos.faults import Fault
 from chaos.history import Recorder
-from chaos.records import FaultRecord
+from chaos.records import FaultRecord, lateness
 from chaos.verdicts import Observed, judge, overall, recoveries
+from testbed.base.links import LinkRule
 from testbed.ports import Exit
 
 S = 1_000_000_000
@@ -26,6 +28,7 @@ def killed(number, **times):
 
 
 HEALED = killed(1, asked=2.0, in_effect=2.1, ended=3.0, healed=3.5)
+ITS_EXIT = Exit("n3", 1, 2.05, "killed by fault", expected=True)
 
 
 def seen(*records, up=NODES, **more):
@@ -36,7 +39,7 @@ def seen(*records, up=NODES, **more):
         planned=("kill",),
         records=records,
         histories=(("kv", (), writes(*((at, at + 0.1) for at in range(10)))),),
-        exits=(),
+        exits=(ITS_EXIT,),
         views=views,
         up=frozenset(up),
         healed=3.5,
@@ -71,7 +74,7 @@ def test_a_node_that_is_not_up_in_the_end_though_it_did_not_crash_makes_the_verd
 
 
 def test_a_node_that_crashed_is_for_the_crashes_check_to_name():
-    exits = (Exit("n3", 1, 9.0, "crashed: RuntimeError", expected=False),)
+    exits = (ITS_EXIT, Exit("n3", 2, 9.0, "crashed: RuntimeError", expected=False))
     verdict, checks = judged(seen(HEALED, up=("n1", "n2"), exits=exits))
     assert (verdict, checks["crashes"].verdict, checks["coverage"].verdict) == ("invalid", "invalid", "valid")
 
@@ -82,6 +85,34 @@ def test_a_failed_assertion_of_a_workload_makes_the_run_invalid_and_is_named():
     assert checks["workload"].workload == "mine:Tickets"
     assert checks["workload"].detail == "client 0, mine.py:3: two are the same"
     assert checks["availability"].verdict == "valid"
+
+
+def test_a_kill_that_counts_though_no_process_of_its_node_ended_since_it_was_asked_for_makes_the_run_invalid():
+    for exits in ((), (Exit("n3", 1, 1.9, "", True),), (Exit("n2", 1, 2.05, "", True),)):
+        verdict, checks = judged(seen(HEALED, exits=exits))
+        assert (verdict, checks["evidence"].verdict) == ("invalid", "invalid")
+    not_counted = killed(1, asked=2.0, ended=3.0, healed=3.5, failed="not in effect: no exit of n3 was recorded")
+    assert judged(seen(not_counted, exits=()))[1]["evidence"].verdict == "valid"
+
+
+def delayed(asked, healed, delay, jitter=0.0):
+    fault = Fault(kind="delay", target=("n3",), delay=delay, jitter=jitter)
+    rules = (LinkRule("n1", "n3", delay=delay, jitter=jitter),)
+    return FaultRecord(number=1, fault=fault, asked=asked, healed=healed, rules=rules)
+
+
+def test_messages_are_late_by_the_delays_that_were_held_at_once():
+    assert lateness([]) == 0.0
+    assert lateness([delayed(1.0, 2.0, 0.3, 0.1), delayed(3.0, 4.0, 0.2)]) == pytest.approx(0.4)
+    assert lateness([delayed(1.0, 3.5, 0.3, 0.1), delayed(3.0, 4.0, 0.2)]) == pytest.approx(0.6)
+    assert lateness([msgspec.structs.replace(delayed(1.0, 2.0, 0.3), skipped="no node leads")]) == 0.0
+
+
+def test_where_faults_delay_messages_the_bound_of_availability_has_a_round_trip_more():
+    silence = (("kv", (), writes((0.0, 0.1), (0.2, 5.3), (5.8, 5.9))),)
+    calm = judged(seen(histories=silence, planned=(), exits=()))[1]["availability"]
+    late = judged(seen(delayed(0.0, 6.0, 0.2), histories=silence, planned=(), exits=()))[1]["availability"]
+    assert (calm.verdict, late.verdict) == ("invalid", "valid")
 
 
 def test_of_several_workloads_the_slowest_tells_the_recovery_time():

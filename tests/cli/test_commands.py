@@ -91,7 +91,7 @@ def test_the_script_beside_the_packages_is_the_same_command(terminal):
     told = subprocess.run(
         [*command, "list", "bugs", "--json"], cwd=terminal.directory, capture_output=True, check=True, text=True
     )
-    assert json.loads(told.stdout) == {"bugs": []}
+    assert "forgets-vote" in [bug["name"] for bug in json.loads(told.stdout)["bugs"]]
     refused = subprocess.run([*command, "status"], cwd=terminal.directory, capture_output=True, text=True)
     assert "no cluster runs" in mistake(refused)
 

@@ -14,7 +14,7 @@ hold the majority failed and nothing follows from it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from testbed.core.membership.health import SCORE_MAX, LocalHealth
@@ -106,6 +106,11 @@ class Membership:
     def view(self) -> dict[str, State]:
         """The verdict on each peer, in the order of the peers given."""
         return {member.id: member.state for member in self._members.values()}
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """What is remembered of each peer, in the order of the peers given; for whoever only looks."""
+        return self._members
 
     def incarnations(self) -> dict[str, int]:
         """The highest incarnation known of each peer; 0 for one never heard of."""

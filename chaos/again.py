@@ -1,0 +1,81 @@
+"""Runs again: the same run once more, or smaller and smaller ones that still fail in the same way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from chaos.experiment import Run
+from chaos.kept import Kept
+from chaos.pinned import to_toml
+from chaos.scenario import Scenario
+from chaos.shrink import TRIES_MAX, Shrunk, shrink
+from chaos.verdicts import failure
+from testbed.base.errors import UsageError
+
+LIVE_CHANCES: Final = 2  # processes do not repeat themselves: a live candidate has so many runs in which to fail
+LIVE_TRIES_MAX: Final = 40  # ... each of which takes its real time
+
+World = Literal["live", "sim"]
+
+
+def run_again(kept: Kept, world: World, out: str | Path | None) -> dict[str, Any]:
+    """The summary of the same scenario, schedule and seed, run once more. `out`: parent of its directory, if kept."""
+    return _run(kept.scenario, kept, world, out)
+
+
+def shrink_run(
+    kept: Kept, tries_max: int | None = None, report: Callable[[int, Scenario], None] | None = None
+) -> Shrunk:
+    """The smallest run that still fails in the same way. UsageError for a run that did not fail."""
+    if kept.failure is None:
+        raise UsageError(kept.directory, "verdict", f"is {kept.summary['verdict']}: there is nothing to shrink")
+    live = kept.world == "live"
+    chances = LIVE_CHANCES if live else 1
+
+    def fails(candidate: Scenario) -> bool:
+        try:
+            return any(_failure(candidate, kept) == kept.failure for _ in range(chances))
+        except UsageError:  # such as a node that ends at its start: not the failure looked for
+            return False
+
+    limit = tries_max or (LIVE_TRIES_MAX if live else TRIES_MAX)
+    return shrink(_capped(kept), fails, tries_max=limit, report=report)
+
+
+def minimal_file(kept: Kept, shrunk: Shrunk) -> Path:
+    """Write the small scenario into the run's directory, with a comment that says how to run it; its path."""
+    path = kept.directory / "minimal.toml"
+    command = f"testbed run {path} --world {kept.world}" + (f" --plant {kept.plant}" if kept.plant else "")
+    comment = [f"Fails with: {kept.failure}", f"Found in {shrunk.tries} tries: {shrunk.summary}", "", f"  {command}"]
+    modules = _modules(kept.scenario)
+    if modules:
+        comment += ["", f"Needs beside it: {', '.join(modules)}"]
+    path.write_text(to_toml(shrunk.scenario, "\n".join(comment)), encoding="utf-8")
+    return path
+
+
+def _modules(scenario: Scenario) -> list[str]:
+    """The user's own modules that a scenario names."""
+    names = [scenario.cluster.node, *(spec.kind for spec in scenario.workloads)]
+    tops = dict.fromkeys(name.partition(":")[0].partition(".")[0] for name in names if ":" in name)
+    return [f"{top}.py" for top in tops if top not in ("testbed", "chaos")]
+
+
+def _capped(kept: Kept) -> Scenario:
+    """With as many operations as were really invoked: the search for fewer begins there."""
+    invoked = max(1, sum(kept.summary["operations"].values()))
+    workloads = tuple(
+        spec if spec.operations is not None else msgspec.structs.replace(spec, operations=invoked)
+        for spec in kept.scenario.workloads
+    )
+    return msgspec.structs.replace(kept.scenario, workloads=workloads)
+
+
+def _failure(scenario: Scenario, kept: Kept) -> str | None:
+    return failure(_run(scenario, kept, kept.world, None)["checks"])
+
+
+def _run(scenario: Scenario, kept: Kept, world: World, out: str | Path | None) -> dict[str, Any]:
+    return Run(scenario, seed=kept.seed, world=world, plant=kept.plant, kept=out is not None, out=out or "").execute()

@@ -1,0 +1,1 @@
+"""The world of simulation: one process, virtual time, one seed."""
