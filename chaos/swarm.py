@@ -23,7 +23,11 @@ from testbed.base.rand import Random, Streams
 NODES: Final = (1, 2, 3, 3, 3, 4, 5, 5, 5, 7)
 HEARTBEATS_MS: Final = (20, 50, 100, 100, 200)
 HEARTBEATS_PER_ELECTION_TIMEOUT: Final = (5, 10, 10, 20)
-SERVICE_OPTIONS: Final = {"snapshot_entries": (5, 20, 100, None), "trailing_entries": (0, 5, 50, None)}  # None: default
+SERVICE_OPTIONS: Final = {  # None: the default
+    "snapshot_entries": (5, 20, 100, None),
+    "trailing_entries": (0, 5, 50, None),
+    "session_ttl": (1, 5, None, None),
+}
 CLIENTS: Final = (1, 6)
 RATE: Final = (2, 40)  # operations a second
 

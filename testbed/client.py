@@ -5,8 +5,9 @@ socket and no clock; both worlds drive it. The rule it must never break: an oper
 of it was definitely refused; once one attempt went unanswered the outcome is the service's own answer, or `info`.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from testbed.base.codec import Codec, Garbage, Raw, pack, unpack
 from testbed.core import requests
@@ -19,13 +20,11 @@ ASK_AGAIN_AFTER_S_MAX = 0.05
 # --- what a client program is told, and what it wants ---
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """The program is being driven from now on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """A node answered request `ask`: `ok` with the reply's bytes, or refused with the reason's."""
 
     ask: int
@@ -33,34 +32,29 @@ class Answered:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(msgspec.Struct, frozen=True):
     """Request `ask` never left: no connection to its node. It definitely has no effect."""
 
     ask: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodeClosed:
+class NodeClosed(msgspec.Struct, frozen=True):
     """The connection to a node closed: what was asked of it and not answered may or may not take effect."""
 
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class Woken:
+class Woken(msgspec.Struct, frozen=True):
     """The program's deadline has come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """Something from the program's owner, such as the next operation; only the program knows what."""
 
     what: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Send `body` to `node` as request number `ask` (unique within the program)."""
 
     ask: int
@@ -89,8 +83,7 @@ class ClientProgram(Protocol):
 # --- one session ---
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of an operation: `ok` with a value, `fail` (it definitely did not happen) or `info` (unknown)."""
 
     type: Literal["ok", "fail", "info"]
@@ -98,8 +91,7 @@ class Outcome:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PlainRequest:
+class PlainRequest(msgspec.Struct, frozen=True):
     """A request to a user's node: `to` one node, or to any that can be reached. Never retried once it left."""
 
     body: Any

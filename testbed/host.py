@@ -105,6 +105,7 @@ class Host:
         self._out = self.node._outbox
         self._out.saves[INCARNATION_KEY] = pack(self.boot)
         self._handed_out = False
+        self._told = False  # this step called a hook of the node
         self.counters: Counter[str] = Counter()
         self.received: Counter[str] = Counter(dict.fromkeys(self.peers, 0))
         self.incarnation = self.boot
@@ -114,6 +115,7 @@ class Host:
     def start(self, now: float) -> Outbox:
         """The first step."""
         out = self._begin(now)
+        self._told = True
         self.node.on_start()
         self._detect(detector.Started())
         return self._end(out)
@@ -129,16 +131,23 @@ class Host:
     def saved(self, now: float) -> Outbox:
         """What the last step saved is durable."""
         out = self._begin(now)
+        self._told = True
         self.node.on_saved()
         return self._end(out)
 
     def stop(self, now: float, last: bool) -> tuple[bool, Outbox]:
         """Asked to stop: True once the node is ready to, or with `last`. Then it has said that it leaves."""
         out = self._begin(now)
+        self._told = True
         ready = self.node.on_stop() or last
         if ready:
             self._detect(detector.Leaving())
         return ready, self._end(out)
+
+    @property
+    def was_idle(self) -> bool:
+        """The last step told the node nothing and came to nothing: at most the failure detector heard a heartbeat."""
+        return not self._told and self._out.is_empty
 
     @property
     def deadline(self) -> float:
@@ -169,6 +178,7 @@ class Host:
 
     def _begin(self, now: float) -> Outbox:
         self.node.now = now
+        self._told = False
         if self._handed_out:
             if self._out.is_empty:  # nobody has a use for it: most steps want nothing
                 self._out.timers.clear()
@@ -178,11 +188,18 @@ class Host:
         return self._out
 
     def _end(self, out: Outbox) -> Outbox:
-        self.node.on_step()
-        if self.node.log.lines:
-            out.log.extend(self.node.log.lines)
-            self.node.log.lines = []
-        for name, at in out.timers.items():
+        node = self.node
+        node.on_step()
+        if node.log.lines:
+            out.log.extend(node.log.lines)
+            node.log.lines = []
+        if out.timers:
+            self._set_timers(out.timers)
+        self._handed_out = True
+        return out
+
+    def _set_timers(self, timers: Mapping[str, float | None]) -> None:
+        for name, at in timers.items():
             if at is None:
                 self._timers.pop(name, None)
             else:
@@ -190,8 +207,6 @@ class Host:
                 heapq.heappush(self._due, (at, name))
         if len(self._due) > 2 * len(self._timers) + REPLACED_TIMERS_MAX:
             self._due = sorted((at, name) for name, at in self._timers.items())
-        self._handed_out = True
-        return out
 
     def _take(self, given: Input) -> None:
         match given:
@@ -212,11 +227,14 @@ class Host:
                     self._garbage("a client", error)
                     self.node.refuse(given.request, f"not a message: {error}")
                     return
+                self._told = True
                 self.node.on_request(given.request, body)
             case Connected():
+                self._told = True
                 self.node.on_connected(given.peer)
             case Closed():
                 self._detect(detector.ConnectionClosed(given.peer))
+                self._told = True
                 self.node.on_closed(given.peer)
 
     def _peer_sent(self, sender: str, data: bytes, published: bool) -> None:
@@ -236,6 +254,7 @@ class Host:
             case _:
                 if not published:  # publications queue up where nobody reads: old ones are no sign of present life
                     self._sign_of_life(sender)
+                self._told = True
                 self.node.on_message(sender, message)
 
     def _sign_of_life(self, sender: str) -> None:
@@ -253,6 +272,8 @@ class Host:
         """Timers that were set before this step; one that is set anew meanwhile waits for the next."""
         if self._membership.next_deadline <= now:
             self._detect(detector.Tick())
+        if not self._due or self._due[0][0] > now:
+            return
         due = []
         while self._due and self._due[0][0] <= now:
             at, name = heapq.heappop(self._due)
@@ -261,6 +282,7 @@ class Host:
         for at, name in due:
             if name not in self._out.timers and self._timers.get(name) == at:  # not replaced meanwhile
                 del self._timers[name]
+                self._told = True
                 self.node.on_timer(name)
 
     def _detect(self, event: detector.Event) -> None:
@@ -276,6 +298,7 @@ class Host:
                     self._out.report = True
                 case detector.Changed():
                     self._out.report = True
+                    self._told = True
                     self.node.on_membership(effect.peer, effect.state)
                 case detector.Log():
                     self.node.log.lines.append(LogLine(effect.level.upper(), effect.text, effect.fields))

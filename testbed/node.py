@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from testbed.base.codec import Codec, pack, unpack
 from testbed.base.rand import Random
 
@@ -27,8 +29,7 @@ class Request:
         self.delivered = False
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(msgspec.Struct, frozen=True):
     """One line for the node's log."""
 
     level: str

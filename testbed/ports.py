@@ -127,7 +127,7 @@ class Observer(Protocol):
         """A process of the node begins: what it had stored is loaded, its first step not yet made."""
 
     def stepped(self, node: str, host: Host, out: Outbox, now: float) -> None:
-        """The node made a step, and nothing of it is carried out yet."""
+        """The node made a step that told it something or came to something; nothing of it is carried out yet."""
 
     def departed(self, node: str, host: Host, now: float) -> None:
         """What the last step saved is durable, and what it sends leaves: others may rely on it from now on."""

@@ -7,7 +7,7 @@ decided here; what is decided about terms, votes and entries is Raft's.
 from typing import Any
 
 from testbed.base.codec import nests_too_deep
-from testbed.base.limits import COMMAND_BYTES_MAX, NESTING_MAX
+from testbed.base.limits import COMMAND_BYTES_MAX, NESTING_MAX, SESSION_TTL_S
 from testbed.core import requests
 from testbed.core.raft import events
 from testbed.core.raft.core import Raft, RaftConfig
@@ -31,7 +31,8 @@ class ServiceNode(Node):
     """A member of a replicated service.
 
     Options: `heartbeat` and `election_timeout` (seconds), `snapshot_entries` (applied entries behind which a snapshot
-    is taken), `trailing_entries` (kept in the log behind it).
+    is taken), `trailing_entries` (kept in the log behind it), `session_ttl` (seconds after which a client that is heard
+    of no more is forgotten). They must be the same on all nodes.
     """
 
     messages = (*PEER_MESSAGES, *requests.REQUESTS, *requests.REPLIES)
@@ -45,7 +46,8 @@ class ServiceNode(Node):
             compact_entries=self.options.get("snapshot_entries", defaults.compact_entries),
             trailing_entries=self.options.get("trailing_entries", defaults.trailing_entries),
         )
-        self.raft = Raft(self.id, self.peers, config, self.random, ReplicatedState(Services()))
+        ttl = self.options.get("session_ttl", SESSION_TTL_S)
+        self.raft = Raft(self.id, self.peers, config, self.random, ReplicatedState(Services(), session_ttl=ttl))
         self.raft.restore(self._stored_state())
         self._shown: tuple[Any, ...] = ()
         self._tell(events.Started())

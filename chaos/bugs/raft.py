@@ -1,9 +1,10 @@
 """Mistakes in Raft: in elections, in the log's way through the cluster, in reads and in snapshots."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import count
 from typing import Any
+
+import msgspec
 
 from chaos.bugs.bug import Replacement, bug
 from testbed.core.raft import election, replication, snapshots
@@ -44,7 +45,7 @@ def forgets_vote() -> Sequence[Replacement]:
     right = Raft.restore
 
     def restore(raft: Raft, stored: Stored) -> None:
-        right(raft, replace(stored, vote=None))
+        right(raft, msgspec.structs.replace(stored, vote=None))
 
     return [(Raft, "restore", restore)]
 
@@ -55,7 +56,7 @@ def forgets_term() -> Sequence[Replacement]:
     right = Raft.restore
 
     def restore(raft: Raft, stored: Stored) -> None:
-        right(raft, replace(stored, term=0, vote=None))
+        right(raft, msgspec.structs.replace(stored, term=0, vote=None))
 
     return [(Raft, "restore", restore)]
 

@@ -281,12 +281,13 @@ class Process:
 
     def _stepped(self, out: Outbox, now: float) -> None:
         """Carry it out: early messages, one durable write, then everything else."""
-        assert self.host is not None
-        for observer in self.site.observers:
-            observer.stepped(self.node, self.host, out, now)
-        if out.is_empty and self.listening:
+        host = self.host
+        assert host is not None
+        if host.was_idle:
             self._settle()
             return
+        for observer in self.site.observers:
+            observer.stepped(self.node, host, out, now)
         self._offer(out.early)
         if not out.saves:
             self._depart(out)

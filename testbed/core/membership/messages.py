@@ -132,41 +132,41 @@ class Accusation(msgspec.Struct, frozen=True, array_like=True):
 # --- events ---
 
 
-class Started(msgspec.Struct, frozen=True):
+class Started(msgspec.Struct, frozen=True, gc=False):
     """The node runs. First of all events."""
 
 
-class BeatReceived(msgspec.Struct, frozen=True):
+class BeatReceived(msgspec.Struct, frozen=True, gc=False):
     """A beat arrived; `sender` as the transport knows it."""
 
     sender: str
     beat: Beat
 
 
-class Heard(msgspec.Struct, frozen=True):
+class Heard(msgspec.Struct, frozen=True, gc=False):
     """Any other traffic from a peer arrived."""
 
     peer: str
 
 
-class AccusationReceived(msgspec.Struct, frozen=True):
+class AccusationReceived(msgspec.Struct, frozen=True, gc=False):
     """A peer accuses someone, normally this node."""
 
     sender: str
     accusation: Accusation
 
 
-class ConnectionClosed(msgspec.Struct, frozen=True):
+class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):
     """The connection to a peer ended: a hint."""
 
     peer: str
 
 
-class Tick(msgspec.Struct, frozen=True):
+class Tick(msgspec.Struct, frozen=True, gc=False):
     """`next_deadline` has come (or any other moment: an early tick does nothing)."""
 
 
-class Leaving(msgspec.Struct, frozen=True):
+class Leaving(msgspec.Struct, frozen=True, gc=False):
     """The node is about to stop in good order. Last of all events."""
 
 
@@ -176,26 +176,26 @@ Event = Started | BeatReceived | Heard | AccusationReceived | ConnectionClosed |
 # --- effects ---
 
 
-class Publish(msgspec.Struct, frozen=True):
+class Publish(msgspec.Struct, frozen=True, gc=False):
     """Send this beat to all; the host may fill in role, term and leader first."""
 
     beat: Beat
 
 
-class Tell(msgspec.Struct, frozen=True):
+class Tell(msgspec.Struct, frozen=True, gc=False):
     """Send this to one peer, by any connection there is."""
 
     to: str
     accusation: Accusation
 
 
-class SaveIncarnation(msgspec.Struct, frozen=True):
+class SaveIncarnation(msgspec.Struct, frozen=True, gc=False):
     """Make this node's incarnation durable before anything else of this step leaves. First in its list of effects."""
 
     incarnation: int
 
 
-class Changed(msgspec.Struct, frozen=True):
+class Changed(msgspec.Struct, frozen=True, gc=False):
     """The verdict on a peer, or (`alive` after `alive`, as joined or restarted) its process, is a new one."""
 
     peer: str
@@ -204,7 +204,7 @@ class Changed(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-class Log(msgspec.Struct, frozen=True):
+class Log(msgspec.Struct, frozen=True, gc=False):
     """A line for the node's log; rate-limited, so that a flapping link cannot flood it."""
 
     level: LogLevel

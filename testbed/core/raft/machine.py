@@ -60,10 +60,17 @@ class Applied(msgspec.Struct, frozen=True):
 class ReplicatedState:
     """Applies entries in order, each command of a session once (thesis 6.3)."""
 
-    def __init__(self, service: Service, sessions_max: int = limits.SESSIONS_MAX) -> None:
+    def __init__(
+        self,
+        service: Service,
+        sessions_max: int = limits.SESSIONS_MAX,
+        session_ttl: float = limits.SESSION_TTL_S,
+    ) -> None:
+        """The limits must be the same on every node: they decide what the log means. `session_ttl` in seconds."""
         self.service = service
         self.sessions: dict[int, ClientSession] = {}  # in order of last use: the oldest first
         self._sessions_max = sessions_max
+        self._session_ttl = session_ttl
 
     def apply(self, entry: Entry, index: int) -> Applied | None:
         """Apply one committed entry; None for a no-op."""
@@ -90,7 +97,7 @@ class ReplicatedState:
     def _expire(self, time: float) -> None:
         while self.sessions:
             oldest = next(iter(self.sessions))
-            if time - self.sessions[oldest].active <= limits.SESSION_TTL_S:
+            if time - self.sessions[oldest].active <= self._session_ttl:
                 return
             del self.sessions[oldest]
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from testbed.core.raft.events import Snapshot
 
 
@@ -40,8 +42,7 @@ class Progress:
             self.rejected = newest
 
 
-@dataclass(frozen=True, slots=True)
-class PendingRead:
+class PendingRead(msgspec.Struct, frozen=True):
     """A query waits until `round` is answered by a majority and `index` is applied (read index, thesis 6.4)."""
 
     handle: Any
