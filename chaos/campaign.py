@@ -5,15 +5,17 @@ its seed is a bug of the testbed, and the first event in which the two runs diff
 """
 
 import os
+import signal
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Final
+from queue import SimpleQueue
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -24,7 +26,10 @@ from testbed.base.errors import UsageError
 from testbed.cluster import stopwatch
 
 CHECK_EVERY: Final = 10  # the determinism check costs so much less than the runs themselves
+AHEAD: Final = 4  # seeds of one job that wait for a slow one before them
 OPERATIONS: Final = ("operation ok", "operation fail", "operation info", "precondition failed")
+
+T = TypeVar("T")
 
 
 class Diverged(msgspec.Struct, frozen=True):
@@ -71,21 +76,29 @@ class Tally:
         self.simulated_s += result.simulated_s
 
 
+class WorkerEnded(RuntimeError):
+    """A process that simulated a seed ended over it, or was ended by somebody."""
+
+
 class Worker:
-    """A process that simulates seeds. `number` decides how it hashes strings."""
+    """A process that simulates one seed after the other. `number` decides how it hashes strings.
+
+    To be created in a thread that lives as long as it is needed: it dies with that thread.
+    """
 
     def __init__(self, number: int) -> None:
-        environment = {**os.environ, "PYTHONHASHSEED": str(number)}
+        path = [os.path.abspath(part) for part in sys.path]
+        code = f"import sys; sys.path[:] = {path!r}; from chaos.seeds import main; main({os.getpid()})"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "chaos.seeds"],
-            env=environment,
+            [sys.executable, "-P", "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(number)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C on the terminal is for the campaign to decide about
         )
 
     def ask(self, question: Question) -> Answer:
-        """Simulate one seed. UsageError for what its caller got wrong; RuntimeError if the process ended over it."""
+        """Simulate one seed. UsageError for what its caller got wrong; WorkerEnded if there is no answer."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -96,47 +109,86 @@ class Worker:
             pass  # there will be no answer
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the process that simulated seed {question.seed} ended: exit code {process.wait()}")
+            raise WorkerEnded(f"the process that simulated seed {question.seed} ended: {_exit_of(process.wait())}")
         found = msgspec.json.decode(line, type=Answer)
         if found.mistake is not None:
             raise UsageError(*found.mistake)
         return found
 
-    def close(self) -> None:
-        """End the process."""
+    def kill(self) -> None:
+        """End the process, whatever it is at; who waits for its answer is told so."""
         self._process.kill()
+
+    def close(self) -> None:
+        """Let go of a process that was killed."""
         self._process.communicate()
 
 
-class Lane:
-    """One seed at a time, now and then by two workers."""
+def _exit_of(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
-    def __init__(self, number: int, stack: ExitStack) -> None:
-        self._stack = stack
-        self._number = number
-        self._worker = stack.enter_context(closing(Worker(2 * number + 1)))
-        self._checker: Worker | None = None
 
-    def run(self, question: Question, checked: bool) -> tuple[Simulated, Diverged | None]:
-        """What came of the seed, and how its second run differed, if it did."""
-        result = self._worker.ask(question).result
+class Crew:
+    """Workers that simulate `jobs` seeds at a time, and `checkers` that simulate some of them once more.
+
+    Use it in a `with` statement, at the end of which no worker is left, whatever it was at.
+    """
+
+    def __init__(self, jobs: int, checkers: int = 0) -> None:
+        self._all = [Worker(number) for number in range(jobs + checkers)]
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        self._idle_checkers: SimpleQueue[Worker] = SimpleQueue()
+        for number, worker in enumerate(self._all):
+            (self._idle if number < jobs else self._idle_checkers).put(worker)
+        self._pool = ThreadPoolExecutor(max(1, jobs))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._all:  # first, so that no thread goes on waiting for an answer
+            worker.kill()
+        self._pool.shutdown(cancel_futures=True)
+        for worker in self._all:
+            worker.close()
+
+    def submit(self, task: Callable[..., T], *arguments: object) -> Future[T]:
+        """Call it, soon, with a worker that nobody else asks meanwhile, and these arguments."""
+        return self._pool.submit(self._with_worker, task, *arguments)
+
+    def _with_worker(self, task: Callable[..., T], *arguments: object) -> T:
+        with _taken(self._idle) as worker:
+            return task(worker, *arguments)
+
+    def run(self, worker: Worker, question: Question, checked: bool) -> tuple[Simulated, Diverged | None]:
+        """What came of the seed; if `checked`, it is run twice: where the second run differed, if it did."""
+        result = worker.ask(question).result
         assert result is not None
         if not checked:
             return result, None
-        if self._checker is None:
-            self._checker = self._stack.enter_context(closing(Worker(2 * self._number + 2)))
-        again = self._checker.ask(question).result
-        assert again is not None
-        return result, None if again.digest == result.digest else self._where(question)
+        with _taken(self._idle_checkers) as checker:
+            again = checker.ask(question).result
+            assert again is not None
+            return result, None if again.digest == result.digest else _parting(question, worker, checker)
 
-    def _where(self, question: Question) -> Diverged:
-        assert self._checker is not None
-        traced = msgspec.structs.replace(question, traced=True)
-        first, second = (worker.ask(traced).trace or [] for worker in (self._worker, self._checker))
-        for number, (one, other) in enumerate(zip_longest(first, second, fillvalue="(the end)"), 1):
-            if one != other:
-                return Diverged(question.seed, number, one, other)
-        return Diverged(question.seed, 0, "the runs differed, and did not when they were repeated", "")
+
+@contextmanager
+def _taken(idle: "SimpleQueue[Worker]") -> Iterator[Worker]:
+    worker = idle.get()
+    try:
+        yield worker
+    finally:
+        idle.put(worker)
+
+
+def _parting(question: Question, worker: Worker, checker: Worker) -> Diverged:
+    """Where two runs of the seed part. They are two new ones, with all their events."""
+    traced = msgspec.structs.replace(question, traced=True)
+    first, second = worker.ask(traced).trace or [], checker.ask(traced).trace or []
+    for number, (one, other) in enumerate(zip_longest(first, second, fillvalue="(the end)"), 1):
+        if one != other:
+            return Diverged(question.seed, number, one, other)
+    return Diverged(question.seed, 0, "the runs differed, and did not when they were repeated", "")
 
 
 def campaign(
@@ -150,51 +202,34 @@ def campaign(
 ) -> Tally:
     """Simulate `seeds` of the scenario in `question`, `jobs` at a time; `progress` is called after each.
 
-    Unless it is to `keep_going`, the first failure ends it; seeds under way by then do not count.
+    They count in their own order, so that what comes of it does not depend on how many run at a time. Unless it is to
+    `keep_going`, the first one that fails ends it.
     """
+    checks = seeds[::check_every] if check_every else range(0)
+    jobs = min(jobs, len(seeds))
     tally = Tally()
     passed = stopwatch()
-    with _lanes(jobs) as lanes:
-        for result, diverged, checked in _results(question, seeds, lanes, check_every):
+    with Crew(jobs, min(jobs, len(checks))) as crew:
+        for result, diverged in _results(crew, question, seeds, checks, AHEAD * jobs):
             tally.add(result)
-            tally.checked += checked
+            tally.checked += result.seed in checks
             if diverged is not None:
                 tally.diverged.append(diverged)
             tally.seconds = passed()
             progress(tally)
             if not keep_going and (tally.failures or tally.diverged):
                 break
-    tally.failures.sort(key=lambda result: result.seed)
     return tally
 
 
-@contextmanager
-def _lanes(jobs: int) -> Iterator[list[Lane]]:
-    with ExitStack() as stack:
-        yield [Lane(number, stack) for number in range(jobs)]
-
-
 def _results(
-    question: Question, seeds: range, lanes: list[Lane], check_every: int
-) -> Iterator[tuple[Simulated, Diverged | None, bool]]:
-    """In the order in which they are done."""
-    waiting = iter(seeds)
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        running: dict[Future[tuple[Simulated, Diverged | None]], tuple[Lane, bool]] = {}
-
-        def next_on(lane: Lane) -> None:
-            seed = next(waiting, None)
-            if seed is not None:
-                checked = check_every > 0 and (seed - seeds.start) % check_every == 0
-                future = pool.submit(lane.run, msgspec.structs.replace(question, seed=seed), checked)
-                running[future] = (lane, checked)
-
-        for lane in lanes:
-            next_on(lane)
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                lane, checked = running.pop(future)
-                result, diverged = future.result()
-                next_on(lane)
-                yield result, diverged, checked
+    crew: Crew, question: Question, seeds: range, checks: range, ahead: int
+) -> Iterator[tuple[Simulated, Diverged | None]]:
+    """In the order of the seeds, of which at most so many are done `ahead`."""
+    running: deque[Future[tuple[Simulated, Diverged | None]]] = deque()
+    for seed in seeds:
+        if len(running) == ahead:
+            yield running.popleft().result()
+        running.append(crew.submit(crew.run, msgspec.structs.replace(question, seed=seed), seed in checks))
+    while running:
+        yield running.popleft().result()

@@ -5,16 +5,15 @@ raise no alarm without the bug: a check that always cries finds every bug.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Final
 
 import msgspec
 
 from chaos.bugs import SCENARIOS
 from chaos.bugs.bug import Bug
-from chaos.campaign import Worker
+from chaos.campaign import Crew, Worker
 from chaos.experiment import Run
 from chaos.scenario import load_scenario
 from chaos.seeds import Question
@@ -41,26 +40,17 @@ class Hunted(msgspec.Struct, frozen=True):
 
 def hunt(bugs: Iterable[Bug], jobs: int, shipped: Callable[[str], Path]) -> Iterator[Hunted]:
     """Each bug, in the order in which they are done; `shipped` finds a scenario that ships, by its name."""
+    bugs = list(bugs)
     simulated = [bug for bug in bugs if bug.world == "sim"]
-    with ThreadPoolExecutor(jobs) as pool:
-        workers: SimpleQueue[Worker] = SimpleQueue()
-        try:
-            for number in range(min(jobs, len(simulated))):
-                workers.put(Worker(number))
-            running = [pool.submit(_in_turn, workers, bug, shipped) for bug in simulated]
-            for future in as_completed(running):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            while not workers.empty():
-                workers.get().close()
+    with Crew(min(jobs, len(simulated))) as crew:
+        for future in as_completed([crew.submit(_simulated, bug, shipped) for bug in simulated]):
+            yield future.result()
     for bug in bugs:
         if bug.world == "live":  # one after the other: they need the machine
             yield _hunt(bug, lambda seed, plant, bug=bug: _live(_scenario(bug, shipped), seed, plant))  # type: ignore[misc]
 
 
-def _in_turn(workers: "SimpleQueue[Worker]", bug: Bug, shipped: Callable[[str], Path]) -> Hunted:
-    worker = workers.get()
+def _simulated(worker: Worker, bug: Bug, shipped: Callable[[str], Path]) -> Hunted:
     path = _scenario(bug, shipped)
     question = Question(str(path), 0, varied=path.parent != SCENARIOS)
 
@@ -69,10 +59,7 @@ def _in_turn(workers: "SimpleQueue[Worker]", bug: Bug, shipped: Callable[[str], 
         assert found is not None
         return found.invalid
 
-    try:
-        return _hunt(bug, run)
-    finally:
-        workers.put(worker)
+    return _hunt(bug, run)
 
 
 def _hunt(bug: Bug, run: Callable[[int, str | None], list[tuple[str, str]]]) -> Hunted:

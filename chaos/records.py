@@ -14,7 +14,8 @@ from chaos.faults import Fault
 from chaos.targets import majority
 from testbed.base.links import CLIENTS, LinkRule, combine
 
-LOSS_CONNECTED_MAX: Final = 0.5  # from here on fewer than a quarter of round trips succeed: that is not connected
+LOSS_CONNECTED_MAX: Final = 0.02  # an election takes four messages in a row: with more loss, several may fail in turn
+LOSS_CUT_MIN: Final = 1.0  # nothing at all gets through
 DELAY_CONNECTED_SHARE: Final = 0.25  # of the election timeout, one way: "broadcast time << election timeout" (Raft 5.6)
 
 
@@ -61,17 +62,6 @@ def applied(records: Iterable[FaultRecord]) -> list[tuple[str, float]]:
     return sorted(seen, key=lambda pair: pair[1])
 
 
-def lateness(records: Sequence[FaultRecord]) -> float:
-    """The longest time, in seconds, for which faults held a message up on its way; those held at once add up."""
-    tried = [record for record in records if record.skipped is None]
-    late = 0.0
-    for moment in (_span(record)[0] for record in tried):
-        held = [record for record in tried if _span(record)[0] <= moment < _span(record)[1]]
-        rules = combine(rule for record in held for rule in record.rules).values()
-        late = max([late, *(rule.delay + rule.jitter for rule in rules)])
-    return late
-
-
 def majority_windows(
     records: Sequence[FaultRecord],
     nodes: Sequence[str],
@@ -82,11 +72,13 @@ def majority_windows(
 ) -> list[tuple[float, float]]:
     """The longest spans of [start, end] in which one and the same majority was up, unpaused and connected throughout.
 
-    Conservative: a fault that was tried counts from when it was asked for until it was observed healed (for ever, if
-    it never was), whether or not it verifiably took hold. "Connected" is pairwise, in both directions, and to the
-    clients: no cut, combined loss below LOSS_CONNECTED_MAX, delay and jitter together below DELAY_CONNECTED_SHARE of
-    the election timeout. Duplicates and reordering do not disconnect. As the majority is the same for a whole span,
-    spans may overlap: each is a promise of its own. Exits that no fault caused are not known here.
+    Conservative: a fault that was tried counts from when it was asked for until it was observed healed (for ever,
+    if it never was), whether or not it verifiably took hold. "Connected" is pairwise, in both directions, and to
+    the clients: no cut, combined loss up to LOSS_CONNECTED_MAX, delay and jitter together below
+    DELAY_CONNECTED_SHARE of the election timeout. Duplicates and reordering do not disconnect. While any link is
+    neither connected nor cut, no majority is whole: a leader behind such links is heard just often enough to stay
+    in office. As the majority is the same for a whole span, spans may overlap: each is a promise of its own. Exits
+    that no fault caused are not known here.
     """
     held = [record for record in records if record.skipped is None]
     times = {start, end} | {time for record in held for time in _span(record) if start < time < end}
@@ -112,14 +104,17 @@ def _span(record: FaultRecord) -> tuple[float, float]:
     return record.asked, math.inf if record.healed is None else record.healed
 
 
-def _harm(held: Sequence[FaultRecord], election_timeout: float) -> Harm:
-    """(nodes that are away, pairs of nodes that are not connected) while exactly these faults are held."""
+def _harm(held: Sequence[FaultRecord], election_timeout: float) -> Harm | None:
+    """(nodes that are away, pairs of nodes that are cut off) while exactly these faults are held; None if that is not
+    all, because some link is neither connected nor cut."""
     away = {node for record in held if not record.rules for node in record.nodes}
     apart: set[frozenset[str]] = set()
     delay_max = DELAY_CONNECTED_SHARE * election_timeout
     for (source, target), rule in combine(rule for record in held for rule in record.rules).items():
-        if rule.cut is None and rule.loss < LOSS_CONNECTED_MAX and rule.delay + rule.jitter < delay_max:
-            continue
+        if rule.cut is None and rule.loss < LOSS_CUT_MIN:
+            if rule.loss <= LOSS_CONNECTED_MAX and rule.delay + rule.jitter < delay_max:
+                continue
+            return None
         if CLIENTS in (source, target):
             away.add(target if source == CLIENTS else source)
         else:
@@ -127,13 +122,16 @@ def _harm(held: Sequence[FaultRecord], election_timeout: float) -> Harm:
     return frozenset(away), frozenset(apart)
 
 
-def _extend(harms: Sequence[Harm], first: int, nodes: Sequence[str]) -> int:
+def _extend(harms: Sequence[Harm | None], first: int, nodes: Sequence[str]) -> int:
     """The end (exclusive) of the longest run of segments from `first` that one majority comes through unharmed."""
     away: set[str] = set()
     apart: set[frozenset[str]] = set()
     for last in range(first, len(harms)):
-        away |= harms[last][0]
-        apart |= harms[last][1]
+        harm = harms[last]
+        if harm is None:
+            return last
+        away |= harm[0]
+        apart |= harm[1]
         if not _has_connected(frozenset(nodes) - away, apart, majority(len(nodes))):
             return last
     return len(harms)

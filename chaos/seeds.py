@@ -1,8 +1,10 @@
 """A process that simulates one seed after the other for a campaign: a question a line in, an answer a line out.
 
-Started as `python -m chaos.seeds`. It knows nothing of the campaign.
+It ends with the process that asks, and knows nothing of what is asked for why.
 """
 
+import os
+import signal
 import sys
 from typing import Any
 
@@ -12,6 +14,7 @@ from chaos.scenario import Scenario, load_scenario
 from chaos.simulation import Simulated, simulate
 from chaos.swarm import vary
 from testbed.base.errors import UsageError
+from testbed.live.forkserver import die_with_parent
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -47,15 +50,14 @@ def answer(question: Question) -> Answer:
         return Answer(mistake=(str(error.where), error.key, error.reason))
 
 
-def main() -> None:
-    """Until the questions end. Prints of a user's module go to stderr."""
-    answers, sys.stdout = sys.stdout.buffer, sys.stderr
+def main(parent: int) -> None:
+    """Until the questions end, or the process `parent` does. Whatever a user's module prints goes to stderr."""
+    die_with_parent(signal.SIGKILL, parent)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
     decode = msgspec.json.Decoder(Question).decode
     encode: Any = msgspec.json.Encoder().encode
     for line in sys.stdin.buffer:
         answers.write(encode(answer(decode(line))) + b"\n")
         answers.flush()
-
-
-if __name__ == "__main__":
-    main()

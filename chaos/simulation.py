@@ -1,7 +1,10 @@
 """One simulated run for one seed, in memory: what campaigns, the shrinker and the catalogue of bugs are made of."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -31,6 +34,19 @@ class Simulated(msgspec.Struct, frozen=True):
     sometimes: dict[str, int]
 
 
+GARBAGE_ALLOCATIONS: Final = 100_000  # a simulation allocates much and leaves few cycles: a third of its time is saved
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(GARBAGE_ALLOCATIONS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 class Done(msgspec.Struct, frozen=True):
     """A simulated run, its summary as any run has one, and (if it was to be `traced`) all its events."""
 
@@ -50,7 +66,8 @@ def simulate(
     """Run exactly this scenario with this seed in simulation. `out`: the parent of a run directory, if it is kept."""
     passed = stopwatch()
     run = Run(scenario, seed=seed, world="sim", plant=plant, kept=out is not None, out=out or "", traced=traced)
-    summary = run.execute()
+    with _collecting_rarely():
+        summary = run.execute()
     wrong = [check for check in summary["checks"] if check["verdict"] != "valid"]
     worst = next((check for check in wrong if check["verdict"] == "invalid"), wrong[0] if wrong else None)
     result = Simulated(

@@ -14,7 +14,7 @@ from chaos.checkers import check
 from chaos.checkers.model import Verdict
 from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
 from chaos.history import NEMESIS, NS_PER_S, Event
-from chaos.records import FaultRecord, applied, lateness, majority_windows, summary
+from chaos.records import FaultRecord, applied, majority_windows, summary
 from testbed.ports import Exit
 
 BOUND_ELECTION_TIMEOUTS = 5  # an election may take two, a split vote two more, and a client has to find the winner
@@ -80,11 +80,7 @@ def overall(checks: Sequence[Check]) -> Literal["valid", "invalid", "unknown"]:
 
 
 def bound(election_timeout: float) -> float:
-    """Seconds within which a cluster with a majority must acknowledge a write.
-
-    Where faults delay messages it has a round trip longer: the word of a leader that was cut off may still be under
-    way, and followers leave it in peace.
-    """
+    """Seconds within which a cluster with a majority must acknowledge a write."""
     return BOUND_ELECTION_TIMEOUTS * election_timeout
 
 
@@ -115,7 +111,7 @@ def recoveries(seen: Observed) -> dict[str, dict[str, float]]:
 def _service(seen: Observed, name: str, history: Sequence[Event]) -> list[Check]:
     if not any(event.type == "ok" for event in history if event.process != NEMESIS):
         return []  # the coverage check says so; nothing was shown either way
-    limit = bound(seen.election_timeout) + 2 * lateness(seen.records)
+    limit = bound(seen.election_timeout)
     windows = majority_windows(seen.records, seen.nodes, 0.0, seen.end, election_timeout=seen.election_timeout)
     in_ns = [(round(start * NS_PER_S), round(end * NS_PER_S)) for start, end in windows]
     return [

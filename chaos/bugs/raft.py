@@ -134,7 +134,7 @@ def leads_on_after_stepping_down() -> Sequence[Replacement]:
     return [(replication, "abandon", abandon), (Raft, "_timer", timer)]
 
 
-@bug("raft", source="PySyncObj, message handler", caught_by=(*INVARIANTS, "crashes"))
+@bug("raft", source="PySyncObj, message handler", caught_by=(*INVARIANTS, "crashes"), scenario="duplicates.toml")
 def counts_votes_of_any_term() -> Sequence[Replacement]:
     """A candidate counts every vote that arrives, whatever term it was asked for in, and pre-votes as votes."""
     right = election.vote_reply
@@ -148,7 +148,7 @@ def counts_votes_of_any_term() -> Sequence[Replacement]:
     return [(election, "vote_reply", vote_reply)]
 
 
-@bug("raft", source="Pyraft-Lab report, section 4", caught_by=("raft-invariants",))
+@bug("raft", source="Pyraft-Lab report, section 4", caught_by=("raft-invariants",), scenario="duplicates.toml")
 def timer_reset_by_stale_leader() -> Sequence[Replacement]:
     """A message of a leader of an earlier term puts off a follower's election as if it were of the present one."""
     right = replication.append_entries
@@ -163,7 +163,7 @@ def timer_reset_by_stale_leader() -> Sequence[Replacement]:
 # --- replication ---
 
 
-@bug("raft", source="PySyncObj#169; Raft thesis 3.6.2, figure 3.7", caught_by=INVARIANTS)
+@bug("raft", source="PySyncObj#169; Raft thesis 3.6.2, figure 3.7", caught_by=INVARIANTS, scenario="duplicates.toml")
 def commits_old_terms() -> Sequence[Replacement]:
     """A leader commits entries of earlier terms as soon as a majority has them."""
 

@@ -12,7 +12,12 @@ from testbed.host import ClientRequest, Host, Input
 INVARIANTS = ("raft-invariants", "cas-register")
 
 
-@bug("sessions", source="Pyraft-Lab report 6.3; Raft thesis 6.3, figure 6.2", caught_by=INVARIANTS)
+@bug(
+    "sessions",
+    source="Pyraft-Lab report 6.3; Raft thesis 6.3, figure 6.2",
+    caught_by=INVARIANTS,
+    scenario="duplicates.toml",
+)
 def no_session_table() -> Sequence[Replacement]:
     """Every command is carried out as if it were new: a retry takes effect again."""
     right = ReplicatedState.apply
@@ -25,7 +30,7 @@ def no_session_table() -> Sequence[Replacement]:
     return [(ReplicatedState, "apply", apply)]
 
 
-@bug("sessions", source="Pyraft-Lab report 6.3", caught_by=INVARIANTS)
+@bug("sessions", source="Pyraft-Lab report 6.3", caught_by=INVARIANTS, scenario="duplicates.toml")
 def late_copy_counts_as_new() -> Sequence[Replacement]:
     """Only a copy of a session's last command is known again: one that comes later brings an old value back to life."""
     right = ReplicatedState.apply

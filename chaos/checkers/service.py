@@ -106,8 +106,11 @@ def _longest_unanswered(requests: Iterable[_Request], gap: _Stretch, bound_ns: i
 
     Each request asks from its invocation until its client has an answer or gives up. Requests that follow one another
     within the bound make one stretch: clients that are turned away at once ask for all of the time between their
-    attempts. After a longer silence, nobody knows how the service was meanwhile. A refused precondition is an answer.
+    attempts. After a longer silence, nobody knows how the service was meanwhile, and a refused precondition is an
+    answer: between two attempts, it shows that the service was there.
     """
+    requests = list(requests)
+    answers = sorted(request.ended for request in requests if request.refused)
     asked = sorted(
         (max(request.invoked, gap.start), min(request.ended, gap.end))
         for request in requests
@@ -115,7 +118,8 @@ def _longest_unanswered(requests: Iterable[_Request], gap: _Stretch, bound_ns: i
     )
     longest = current = NO_STRETCH
     for start, end in asked:
-        together = current is not NO_STRETCH and start - current.end <= bound_ns
+        silent = start <= current.end or bisect_left(answers, current.end) == bisect_right(answers, start)
+        together = current is not NO_STRETCH and start - current.end <= bound_ns and silent
         current = _Stretch(current.start, max(current.end, end)) if together else _Stretch(start, end)
         longest = max(longest, current, key=lambda stretch: stretch.length)
     return longest

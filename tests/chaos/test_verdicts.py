@@ -1,14 +1,12 @@
 """How what a run recorded adds up: coverage, recovery times of several workloads, and broken assertions."""
 
 import msgspec
-import pytest
 
 from chaos.experiment import membership_bound
 from chaos.faults import Fault
 from chaos.history import Recorder
-from chaos.records import FaultRecord, lateness
+from chaos.records import FaultRecord
 from chaos.verdicts import Observed, judge, overall, recoveries
-from testbed.base.links import LinkRule
 from testbed.ports import Exit
 
 S = 1_000_000_000
@@ -93,26 +91,6 @@ def test_a_kill_that_counts_though_no_process_of_its_node_ended_since_it_was_ask
         assert (verdict, checks["evidence"].verdict) == ("invalid", "invalid")
     not_counted = killed(1, asked=2.0, ended=3.0, healed=3.5, failed="not in effect: no exit of n3 was recorded")
     assert judged(seen(not_counted, exits=()))[1]["evidence"].verdict == "valid"
-
-
-def delayed(asked, healed, delay, jitter=0.0):
-    fault = Fault(kind="delay", target=("n3",), delay=delay, jitter=jitter)
-    rules = (LinkRule("n1", "n3", delay=delay, jitter=jitter),)
-    return FaultRecord(number=1, fault=fault, asked=asked, healed=healed, rules=rules)
-
-
-def test_messages_are_late_by_the_delays_that_were_held_at_once():
-    assert lateness([]) == 0.0
-    assert lateness([delayed(1.0, 2.0, 0.3, 0.1), delayed(3.0, 4.0, 0.2)]) == pytest.approx(0.4)
-    assert lateness([delayed(1.0, 3.5, 0.3, 0.1), delayed(3.0, 4.0, 0.2)]) == pytest.approx(0.6)
-    assert lateness([msgspec.structs.replace(delayed(1.0, 2.0, 0.3), skipped="no node leads")]) == 0.0
-
-
-def test_where_faults_delay_messages_the_bound_of_availability_has_a_round_trip_more():
-    silence = (("kv", (), writes((0.0, 0.1), (0.2, 5.3), (5.8, 5.9))),)
-    calm = judged(seen(histories=silence, planned=(), exits=()))[1]["availability"]
-    late = judged(seen(delayed(0.0, 6.0, 0.2), histories=silence, planned=(), exits=()))[1]["availability"]
-    assert (calm.verdict, late.verdict) == ("invalid", "valid")
 
 
 def test_of_several_workloads_the_slowest_tells_the_recovery_time():

@@ -150,6 +150,19 @@ def test_a_refused_precondition_is_an_answer_that_neither_asks_for_more_nor_ackn
     assert "from 2.000 s to 10.000 s" in judged.detail
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_between_two_attempts_that_are_turned_away_a_refused_precondition_shows_that_the_service_was_there(answered):
+    recorder = Recorder()
+    for tenths in (10, 16, 22):
+        recorder.add(tenths * S // 10, 0, "invoke", "write", "x", 1)
+        recorder.add(tenths * S // 10 + 1, 0, "fail", "write", "x", 1, "no leader")
+        if answered:
+            recorder.add(tenths * S // 10 + 2, 0, "invoke", "cas", "x", [1, 2])
+            recorder.add(tenths * S // 10 + 3, 0, "fail", "cas", "x", [1, 2], "precondition-failed")
+    judged = availability(recorder.events(), [(0, 10 * S)], bound_s=1.0)
+    assert judged.verdict == ("valid" if answered else "invalid")
+
+
 def test_the_caller_may_say_what_counts_as_a_write() -> None:
     events = writes_at((0.5, 1), (1.5, 2), f="read")
     assert availability(events, [(0, 2 * S)], bound_s=1.0, writes=frozenset({"read"})).verdict == "valid"
