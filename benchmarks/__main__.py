@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import boot, failover, idle, puts
+from benchmarks import boot, failover, idle, puts, simulation
 from benchmarks.measures import Row, table
 
 BENCHMARKS: dict[str, Callable[[], Row | list[Row]]] = {
@@ -14,6 +14,8 @@ BENCHMARKS: dict[str, Callable[[], Row | list[Row]]] = {
     "kill": failover.kill,
     "pause": failover.pause,
     "idle": idle.idle,
+    "simulation": simulation.speed,
+    "jobs": simulation.jobs,
 }
 
 

@@ -30,7 +30,7 @@ def shrink_run(
 ) -> Shrunk:
     """The smallest run that still fails in the same way. UsageError for a run that did not fail."""
     if kept.failure is None:
-        raise UsageError(kept.directory, "verdict", f"is {kept.summary['verdict']}: there is nothing to shrink")
+        raise UsageError(kept.directory, "verdict", f"is {kept.verdict}: there is nothing to shrink")
     live = kept.world == "live"
     chances = LIVE_CHANCES if live else 1
 
@@ -45,15 +45,31 @@ def shrink_run(
 
 
 def minimal_file(kept: Kept, shrunk: Shrunk) -> Path:
-    """Write the small scenario into the run's directory, with a comment that says how to run it; its path."""
+    """Write the small scenario into the run's directory, with a comment that says how to run it; its path.
+
+    What it needs of the user's own modules is found there, too.
+    """
     path = kept.directory / "minimal.toml"
     command = f"testbed run {path} --world {kept.world}" + (f" --plant {kept.plant}" if kept.plant else "")
     comment = [f"Fails with: {kept.failure}", f"Found in {shrunk.tries} tries: {shrunk.summary}", "", f"  {command}"]
     modules = _modules(kept.scenario)
     if modules:
         comment += ["", f"Needs beside it: {', '.join(modules)}"]
-    path.write_text(to_toml(shrunk.scenario, "\n".join(comment)), encoding="utf-8")
+    try:
+        path.write_text(to_toml(shrunk.scenario, "\n".join(comment)), encoding="utf-8")
+        if modules:
+            _link_modules(Path(kept.scenario.source).resolve().parent, kept.directory)
+    except OSError as error:
+        raise UsageError(path, "", f"cannot be written: {error.strerror}") from error
     return path
+
+
+def _link_modules(source: Path, target: Path) -> None:
+    """All that can be imported there, for modules import others; by links, so that a mended module is what is run."""
+    for path in sorted(source.iterdir()):
+        link = target / path.name
+        if (path.suffix == ".py" or (path / "__init__.py").is_file()) and not link.is_symlink() and not link.exists():
+            link.symlink_to(path)
 
 
 def _modules(scenario: Scenario) -> list[str]:
@@ -65,7 +81,7 @@ def _modules(scenario: Scenario) -> list[str]:
 
 def _capped(kept: Kept) -> Scenario:
     """With as many operations as were really invoked: the search for fewer begins there."""
-    invoked = max(1, sum(kept.summary["operations"].values()))
+    invoked = max(1, kept.operations)
     workloads = tuple(
         spec if spec.operations is not None else msgspec.structs.replace(spec, operations=invoked)
         for spec in kept.scenario.workloads

@@ -1,8 +1,7 @@
 """Run directories, read back: what was run, with which seed, and what came of it."""
 
-import json
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import msgspec
 
@@ -10,6 +9,25 @@ from chaos.pinned import pin
 from chaos.scenario import Scenario, parse_scenario
 from chaos.schedule import schedule_from_json
 from testbed.base.errors import UsageError
+
+
+class _Check(msgspec.Struct, frozen=True):
+    name: str
+    verdict: Literal["valid", "invalid", "unknown"]
+    detail: str
+
+
+class _Summary(msgspec.Struct, frozen=True):
+    """What is read of `summary.json`."""
+
+    seed: int
+    world: Literal["live", "sim"]
+    verdict: Literal["valid", "invalid", "unknown"]
+    source: str
+    checks: list[_Check]
+    operations: dict[str, int]
+    plant: str | None = None
+    digest: str | None = None  # of simulations
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -20,8 +38,10 @@ class Kept(msgspec.Struct, frozen=True):
     seed: int
     world: Literal["live", "sim"]
     plant: str | None
+    verdict: str
     failure: str | None  # see `chaos.verdicts.failure`
-    summary: dict[str, Any]
+    operations: int  # how many were invoked
+    digest: str | None  # of a simulation
 
 
 def load_run(directory: str | Path) -> Kept:
@@ -33,30 +53,28 @@ def load_run(directory: str | Path) -> Kept:
         raise UsageError(place, "", "there is no such run directory")
     summary = _summary(place / "summary.json")
     text = _read(place / "scenario.toml")
-    source = summary["source"] or str(place / "scenario.toml")  # its modules lie beside where it came from
-    schedule = schedule_from_json(_read(place / "schedule.json"), str(place / "schedule.json"))
+    source = summary.source or str(place / "scenario.toml")  # its modules lie beside where it came from
+    where = str(place / "schedule.json")
+    scenario = pin(parse_scenario(text, source), schedule_from_json(_read(Path(where)), where))
+    parse_scenario(scenario.text, where)  # for what was edited by hand may be impossible in that cluster
     return Kept(
-        place,
-        pin(parse_scenario(text, source), schedule),
-        summary["seed"],
-        cast(Literal["live", "sim"], summary["world"]),
-        summary.get("plant"),
-        failure(summary["checks"]),
-        summary,
+        directory=place,
+        scenario=scenario,
+        seed=summary.seed,
+        world=summary.world,
+        plant=summary.plant,
+        verdict=summary.verdict,
+        failure=failure(msgspec.to_builtins(summary.checks)),
+        operations=sum(summary.operations.values()),
+        digest=summary.digest,
     )
 
 
-def _summary(path: Path) -> dict[str, Any]:
+def _summary(path: Path) -> _Summary:
     try:
-        summary = json.loads(_read(path))
-    except ValueError as error:
-        raise UsageError(path, "", f"not valid JSON: {error}") from error
-    if not isinstance(summary, dict):
-        raise UsageError(path, "", "is no run summary")
-    for key in ("seed", "world", "checks", "source", "verdict", "operations"):
-        if key not in summary:
-            raise UsageError(path, key, "is missing: not the summary of a run of this version")
-    return summary
+        return msgspec.json.decode(_read(path), type=_Summary)
+    except msgspec.DecodeError as error:
+        raise UsageError(path, "", f"is no summary of a run of this version: {error}") from error
 
 
 def _read(path: Path) -> str:

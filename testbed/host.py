@@ -105,6 +105,7 @@ class Host:
         self._out = self.node._outbox
         self._out.saves[INCARNATION_KEY] = pack(self.boot)
         self._handed_out = False
+        self._empty = False  # the last step came to nothing
         self._told = False  # this step called a hook of the node
         self.counters: Counter[str] = Counter()
         self.received: Counter[str] = Counter(dict.fromkeys(self.peers, 0))
@@ -147,7 +148,7 @@ class Host:
     @property
     def was_idle(self) -> bool:
         """The last step told the node nothing and came to nothing: at most the failure detector heard a heartbeat."""
-        return not self._told and self._out.is_empty
+        return self._empty and not self._told
 
     @property
     def deadline(self) -> float:
@@ -180,7 +181,7 @@ class Host:
         self.node.now = now
         self._told = False
         if self._handed_out:
-            if self._out.is_empty:  # nobody has a use for it: most steps want nothing
+            if self._empty:  # nobody has a use for it: most steps want nothing
                 self._out.timers.clear()
             else:
                 self._out = Outbox()
@@ -196,6 +197,7 @@ class Host:
         if out.timers:
             self._set_timers(out.timers)
         self._handed_out = True
+        self._empty = out.is_empty
         return out
 
     def _set_timers(self, timers: Mapping[str, float | None]) -> None:

@@ -25,7 +25,7 @@ def convicts_at_once() -> Sequence[Replacement]:
     return [(Membership, "_suspect", suspect)]
 
 
-@bug("detection", source="Lifeguard, arXiv 1707.00788", caught_by=INVARIANTS)
+@bug("detection", source="Lifeguard, arXiv 1707.00788", caught_by=INVARIANTS, scenario="sleepers.toml")
 def resumed_convicts() -> Sequence[Replacement]:
     """A node does not notice that it was away itself, and judges the others by what it has missed."""
 

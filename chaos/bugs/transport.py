@@ -6,7 +6,12 @@ from chaos.bugs.bug import Replacement, bug
 from testbed.client import Answered, Ask, Session
 
 
-@bug("transport", source="ZeroMQ, REQ_RELAXED without REQ_CORRELATE (libzmq#1690, #1695)", caught_by=("cas-register",))
+@bug(
+    "transport",
+    source="ZeroMQ, REQ_RELAXED without REQ_CORRELATE (libzmq#1690, #1695)",
+    caught_by=("cas-register",),
+    scenario="duplicates.toml",
+)
 def takes_any_answer() -> Sequence[Replacement]:
     """Whatever answer arrives is taken for one to the latest request, even if an earlier one was asked."""
     right = Session._answered

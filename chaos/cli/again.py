@@ -47,8 +47,8 @@ def replay(answer: Answer, run_dir: str, times: int | None, world: str | None, o
         "run_dirs": [summary["run_dir"] for summary in summaries],
     }
     if where == kept.world == "sim":
-        result["same_digest"] = all(summary["digest"] == kept.summary["digest"] for summary in summaries)
-    answer.result(result, _shown(result, kept.summary["verdict"]))
+        result["same_digest"] = all(summary["digest"] == kept.digest for summary in summaries)
+    answer.result(result, _shown(result, kept.verdict))
     return max(STATUS_OF_VERDICT[verdict] for verdict in verdicts) if "invalid" not in verdicts else INVALID
 
 
@@ -76,7 +76,7 @@ def shrink(answer: Answer, run_dir: str, tries: int | None) -> int:
 
     kept = load_run(run_dir)
     if kept.failure is None:
-        raise UsageError(run_dir, "verdict", f"is {kept.summary['verdict']}: there is nothing to shrink")
+        raise UsageError(run_dir, "verdict", f"is {kept.verdict}: there is nothing to shrink")
     found = {"run_dir": run_dir, "failure": kept.failure, "seed": kept.seed, **shrunk_to_file(answer, kept, tries)}
     lines = [f"{found['shrunk']}, in {found['tries']} tries" + ("" if found["is_minimal"] else ", and no more tries")]
     lines += [f"  {line}" for line in found["schedule"]]

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from chaos.cli.answers import INVALID, VALID, Answer, answering
+from chaos.cli.failing import confess_worker
 
 
 @click.command()
@@ -19,14 +20,18 @@ def bugs(answer: Answer, names: tuple[str, ...], jobs: int | None) -> int:
     Exit status 1 if one escaped or there was a false alarm.
     """
     from chaos.bugs import BUGS, find
+    from chaos.campaign import WorkerEnded
     from chaos.cli.run import shipped
     from chaos.hunt import hunt
 
     wanted = [find(name) for name in names] or list(BUGS.values())
     done: dict[str, dict[str, Any]] = {}
-    for found in hunt(wanted, jobs or os.cpu_count() or 1, shipped):
-        done[found.bug] = {"name": found.bug, **msgspec.to_builtins(found)}
-        answer.progress(_line(done[found.bug]))
+    try:
+        for found in hunt(wanted, jobs or os.cpu_count() or 1, shipped):
+            done[found.bug] = {"name": found.bug, **msgspec.to_builtins(found)}
+            answer.progress(_line(done[found.bug]))
+    except WorkerEnded as error:
+        return confess_worker(answer, error)
     ordered = [done[bug.name] for bug in wanted]
     escaped = [found["name"] for found in ordered if not found["caught"]]
     alarms = [alarm for found in ordered for alarm in found["false_alarms"]]

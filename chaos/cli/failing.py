@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from chaos.again import minimal_file, shrink_run
-from chaos.cli.answers import Answer
+from chaos.cli.answers import FAULT, Answer
 from chaos.kept import Kept
 from chaos.scenario import FaultSpec, Scenario
 from testbed.base.durations import format_duration
@@ -29,6 +29,12 @@ def shrunk_to_file(answer: Answer, kept: Kept, tries_max: int | None = TRIES_UNA
         "is_minimal": shrunk.minimal,
         "schedule": schedule_lines(shrunk.scenario),
     }
+
+
+def confess_worker(answer: Answer, error: Exception) -> int:
+    """The end of a command whose worker ended. A traceback would show only who has waited for it."""
+    answer.progress(f"testbed: a fault of the testbed itself: {error}")
+    return FAULT
 
 
 def schedule_lines(scenario: Scenario) -> list[str]:

@@ -6,11 +6,13 @@ from typing import Any, Final
 import click
 
 from chaos.cli.answers import INVALID, UNKNOWN, VALID, Answer, answering
-from chaos.cli.failing import ending, shrunk_to_file
+from chaos.cli.failing import confess_worker, ending, shrunk_to_file
+from testbed.base.errors import UsageError
 
 PROGRESS_S: Final = 2.0  # between two lines about how far it is
 SEED_MAX: Final = 2**63 - 1
 FAILURES_SHOWN: Final = 20
+NOT_AGAIN: Final = "did not fail once more: it does not depend on its seed alone"
 
 
 @click.command()
@@ -43,13 +45,15 @@ def sim(
     Exit status 1 if a seed failed or was not deterministic, 2 if none was valid.
     """
     from chaos.bugs import find
-    from chaos.campaign import Tally, campaign
+    from chaos.campaign import Tally, WorkerEnded, campaign
     from chaos.scenario import load_scenario
     from chaos.seeds import Question
 
     load_scenario(scenario)  # its mistakes, now and not in another process
     if plant is not None:
         find(plant)
+    if first + seeds - 1 > SEED_MAX:
+        raise UsageError("sim", "--seeds", f"the last of them would be above {SEED_MAX}")
     shown_at = 0.0
 
     def progress(tally: Tally) -> None:
@@ -59,14 +63,17 @@ def sim(
             answer.progress(_progress(tally, seeds))
 
     question = Question(scenario, first, varied=not as_written, plant=plant)
-    tally = campaign(
-        question,
-        range(first, first + seeds),
-        jobs or os.cpu_count() or 1,
-        check_every=check_every,
-        keep_going=keep_going,
-        progress=progress,
-    )
+    try:
+        tally = campaign(
+            question,
+            range(first, first + seeds),
+            jobs or os.cpu_count() or 1,
+            check_every=check_every,
+            keep_going=keep_going,
+            progress=progress,
+        )
+    except WorkerEnded as error:
+        return confess_worker(answer, error)
     answer.progress(_progress(tally, seeds))
     kept = _keep_first(answer, question, tally, out, shrink=not no_shrink)
     answer.result(_result(scenario, first, tally, kept), _text(scenario, tally, kept))
@@ -142,7 +149,8 @@ def _text(scenario: str, tally: Any, kept: dict[str, Any] | None) -> str:
         f"  determinism: {tally.checked} seeds run twice, {len(tally.diverged)} differed",
     ]
     for found in tally.diverged:
-        lines.append(f"    seed {found.seed} from event {found.event} on: {found.first} / {found.second}")
+        where = f"from event {found.event} on: {found.first} / {found.second}" if found.event else found.first
+        lines.append(f"    seed {found.seed}: {where}")
     lines.append("  faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(tally.faults.items())))
     lines.append(
         "  reached: " + ", ".join(f"{name} {count}" for name, count in sorted(tally.sometimes.items()) if count)
@@ -152,5 +160,7 @@ def _text(scenario: str, tally: Any, kept: dict[str, Any] | None) -> str:
     for found in tally.failures[:FAILURES_SHOWN]:
         lines.append(f"  seed {found.seed} failed: {found.detail}")
     if kept is not None:
-        lines += ["", f"{kept['verdict'].upper()}  seed {kept['seed']}", ending(kept)]
+        lines += ["", f"{kept['verdict'].upper()}  seed {kept['seed']}"]
+        failed = kept["verdict"] == "invalid"
+        lines.append(ending(kept) if failed else f"  {NOT_AGAIN}; kept in {kept['run_dir']}")
     return "\n".join(lines)

@@ -30,7 +30,7 @@ from testbed.client import (
 from testbed.live import clock
 from testbed.live.batches import take_batch
 from testbed.live.frames import receive_all
-from testbed.live.sockets import connect_client, listen_for_closing
+from testbed.live.sockets import connect_client
 
 IDLE_POLL_MS = 1000
 
@@ -40,8 +40,7 @@ class _Link:
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", node: str, port: int) -> None:
         self.node = node
-        self.socket = connect_client(context, port)
-        self.monitor = listen_for_closing(self.socket)
+        self.socket, self.monitor = connect_client(context, port)
         self.waiting: deque[tuple[int, bytes]] = deque()
 
 

@@ -56,8 +56,11 @@ def _bind_to(socket: "zmq.Socket[bytes]", port: int) -> None:
         clock.sleep(0.02)
 
 
-def connect_request(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> "zmq.Socket[bytes]":
-    """The asking side of REQ/REP.
+Monitored = tuple["zmq.Socket[bytes]", "zmq.Socket[bytes]"]  # a socket, and the one that tells of its connection
+
+
+def connect_request(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> Monitored:
+    """The asking side of REQ/REP, and its monitor.
 
     A plain REQ is stuck for ever when its server dies; RELAXED lets it ask again, and without CORRELATE it would then
     take the reply to the first question for the answer to the second. IMMEDIATE: nothing waits in the socket for a
@@ -66,28 +69,23 @@ def connect_request(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> "zm
     socket = context.socket(zmq.REQ)
     socket.setsockopt(zmq.REQ_RELAXED, 1)
     socket.setsockopt(zmq.REQ_CORRELATE, 1)
-    _connect(socket, port)
-    return socket
+    return _connect(socket, port)
 
 
-def connect_client(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> "zmq.Socket[bytes]":
-    """A client's side: as REQ, but with several requests open, answered in any order."""
-    socket = context.socket(zmq.DEALER)
-    _connect(socket, port)
-    return socket
+def connect_client(context: "zmq.Context[zmq.Socket[bytes]]", port: int) -> Monitored:
+    """A client's side, and its monitor: as REQ, but with several requests open, answered in any order."""
+    return _connect(context.socket(zmq.DEALER), port)
 
 
-def _connect(socket: "zmq.Socket[bytes]", port: int) -> None:
+def _connect(socket: "zmq.Socket[bytes]", port: int) -> Monitored:
+    """The monitor tells of connections made and closed, from the first on: it listens before there is one.
+
+    Made means that ZMTP's handshake succeeded: a kernel accepts connections for a stopped process too.
+    """
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+    monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
     socket.connect(f"tcp://{LOOPBACK}:{port}")
-
-
-def listen_for_closing(socket: "zmq.Socket[bytes]") -> "zmq.Socket[bytes]":
-    """A socket that tells of connections made and closed.
-
-    Made means that ZMTP's handshake succeeded: a kernel accepts connections for a stopped process too.
-    """
-    return socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+    return socket, monitor

@@ -29,7 +29,7 @@ from testbed.host import ClientRequest, Closed, Connected, Input, PeerMessage, P
 from testbed.live.batches import take_batch
 from testbed.live.control import Ports
 from testbed.live.frames import receive, receive_all, send
-from testbed.live.sockets import LOOPBACK, bind, connect_request, listen_for_closing
+from testbed.live.sockets import LOOPBACK, bind, connect_request
 from testbed.node import Outbox, Request
 
 TROUBLES_LOGGED = 20  # of each kind; then one in TROUBLES_PER_LINE, so that a flood of garbage floods no log (FD13)
@@ -44,8 +44,7 @@ class Peer:
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", name: str, port: int) -> None:
         self.name = name
-        self.socket = connect_request(context, port)
-        self.monitor = listen_for_closing(self.socket)
+        self.socket, self.monitor = connect_request(context, port)
         self.connected = False
         self.waiting: deque[bytes] = deque()
         self.waiting_bytes = 0

@@ -52,8 +52,5 @@ class Network:
         if at < channel.last:
             at = channel.last
         channel.last = at
-        self._agenda.at(at, self._arrive, channel.label, data, arrive, arguments)
-
-    def _arrive(self, label: bytes, data: bytes, arrive: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        self._trace.note(self._agenda.now, label, data)
-        arrive(*arguments)
+        self._trace.note(at, channel.label, data)
+        self._agenda.at(at, arrive, *arguments)

@@ -84,6 +84,7 @@ class Process:
         self._disk = disk
         self._random = random
         self._inbox: list[tuple[str, int, Input]] = []
+        self._shown: list[Input] = []  # what new link rules have shown of connections
         self._boots: dict[str, int] = {}
         self._rules: tuple[tuple[LinkRule, ...], int] | None = None  # not obeyed yet, because it is paused
         self._syncing = False
@@ -119,8 +120,8 @@ class Process:
             self._rules = (rules, version)
             return
         self._rules = None
-        for peer, is_connected in self.links.obey(self.node, rules, version, self.site.agenda.now, self.connected):
-            self._inbox.append((peer, 0, Connected(peer) if is_connected else Closed(peer)))
+        shown = self.links.obey(self.node, rules, version, self.site.agenda.now, self.connected)
+        self._shown += [Connected(peer) if is_connected else Closed(peer) for peer, is_connected in shown]
         self.report_is_due = True
         self._go_on()
 
@@ -237,12 +238,17 @@ class Process:
         except (Exception, SystemExit) as error:
             self._crash(error)
             return
-        self._stepped(out, now)
+        if not host.was_idle:
+            self._stepped(out, now)
+        elif self._leaving or self._inbox:
+            self._settle()
+        else:
+            self._arm()
 
     def _drained(self) -> list[Input]:
         links, now = self.links, self.site.agenda.now
         inbox, self._inbox = self._inbox, []
-        inputs: list[Input] = []
+        inputs, self._shown = self._shown, []
         if links.deadline is not None and links.deadline <= now:
             self._due(inputs, now)
         for source, boot, item in inbox:
@@ -283,9 +289,6 @@ class Process:
         """Carry it out: early messages, one durable write, then everything else."""
         host = self.host
         assert host is not None
-        if host.was_idle:
-            self._settle()
-            return
         for observer in self.site.observers:
             observer.stepped(self.node, host, out, now)
         self._offer(out.early)

@@ -79,7 +79,6 @@ class SimWorld:
         self._links_version = 0
         self._ruled: frozenset[tuple[str, str]] = frozenset()
         self._free_since: dict[tuple[str, str], float] = {}  # links that were under rules
-        self._news = False
         self._closed = False
 
     def open(self) -> None:
@@ -114,16 +113,11 @@ class SimWorld:
                 return True
             if agenda.now >= give_up:
                 return False
-            self._news = False
-            look = min(give_up, agenda.now + POLL_S)
-            while agenda.next <= look and not self._news:
-                agenda.step()
-            if not self._news:
-                agenda.pass_to(look)
+            agenda.run(until=min(give_up, agenda.now + POLL_S))
 
     def notify(self) -> None:
         """Look again at what `wait` waits for."""
-        self._news = True
+        self._agenda.interrupt()
 
     def start(self, node: str) -> None:
         """Start a node that is down, or once it is."""
@@ -282,18 +276,18 @@ class SimWorld:
         self.trace.note(now, f"{member.node} starts".encode())
         boot = self._site.conditions.boot * self._random.uniform(1.0, 3.0)
         self._agenda.at(now + boot, self._begin, process)
-        self._news = True
+        self._agenda.interrupt()
 
     def _begin(self, process: Process) -> None:
         process.begin(self._node_class, self._rules, self._links_version)
 
     def _obey(self, process: Process, rules: tuple[LinkRule, ...], version: int) -> None:
         process.obey(rules, version)
-        self._news = True
+        self._agenda.interrupt()
 
     def _listening(self, process: Process) -> None:
         """Its first step is durable: it can be reached. Both ends of each connection see it stand."""
-        self._news = True
+        self._agenda.interrupt()
         for member in self._members.values():
             peer = member.up
             if peer is None or peer is process:
@@ -306,7 +300,7 @@ class SimWorld:
         other.connected_to(one)
 
     def _ended(self, process: Process, reason: str, kind: ExitKind) -> None:
-        self._news = True
+        self._agenda.interrupt()
         member = self._members[process.node]
         now = self._agenda.now
         expected = kind in ("fault", "stopped") or (member.asked and kind == "clean")

@@ -22,19 +22,28 @@ def test_actions_happen_in_order_of_time_and_those_of_equal_times_in_the_order_p
     agenda, seen = Agenda(), []
     for name, at in (("c", 2.0), ("a", 1.0), ("b", 1.0), ("d", 2.0)):
         agenda.at(at, seen.append, name)
-    times = []
-    while agenda.next < math.inf:
-        agenda.step()
-        times.append(agenda.now)
-    assert (seen, times) == (["a", "b", "c", "d"], [1.0, 1.0, 2.0, 2.0])
+    agenda.run(until=1.5)
+    assert (seen, agenda.now, agenda.next) == (["a", "b"], 1.5, 2.0)
+    agenda.run(until=2.0)
+    assert (seen, agenda.now, agenda.next) == (["a", "b", "c", "d"], 2.0, math.inf)
 
 
 def test_what_is_planned_for_the_past_happens_now():
-    agenda = Agenda()
-    agenda.pass_to(5.0)
-    agenda.at(1.0, lambda: None)
-    agenda.step()
-    assert agenda.now == 5.0
+    agenda, seen = Agenda(), []
+    agenda.run(until=5.0)
+    agenda.at(1.0, lambda: seen.append(agenda.now))
+    agenda.run(until=6.0)
+    assert seen == [5.0]
+
+
+def test_an_action_may_end_the_run_that_it_is_part_of():
+    agenda, seen = Agenda(), []
+    agenda.at(1.0, agenda.interrupt)
+    agenda.at(1.0, seen.append, "later")
+    agenda.run(until=3.0)
+    assert (seen, agenda.now) == ([], 1.0)
+    agenda.run(until=3.0)
+    assert (seen, agenda.now) == (["later"], 3.0)
 
 
 # --- disk ---
@@ -124,8 +133,7 @@ def test_a_channel_keeps_the_order_of_its_messages_and_loses_none():
     for number in range(500):
         for target in ("n2", "n3"):
             network.carry("n1", target, "message", b"", arrived[target].append, number)
-    while agenda.next < math.inf:
-        agenda.step()
+    agenda.run(until=100.0)
     assert arrived == {"n2": list(range(500)), "n3": list(range(500))}
 
 
