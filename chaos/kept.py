@@ -6,8 +6,8 @@ from typing import Literal
 import msgspec
 
 from chaos.pinned import pin
-from chaos.scenario import Scenario, parse_scenario
-from chaos.schedule import schedule_from_json
+from chaos.scenario import Scenario, load_scenario
+from chaos.schedule import Schedule, schedule_from_json
 from testbed.base.errors import UsageError
 
 
@@ -20,6 +20,7 @@ class _Check(msgspec.Struct, frozen=True):
 class _Summary(msgspec.Struct, frozen=True):
     """What is read of `summary.json`."""
 
+    scenario: str
     seed: int
     world: Literal["live", "sim"]
     verdict: Literal["valid", "invalid", "unknown"]
@@ -52,14 +53,12 @@ def load_run(directory: str | Path) -> Kept:
     if not place.is_dir():
         raise UsageError(place, "", "there is no such run directory")
     summary = _summary(place / "summary.json")
-    text = _read(place / "scenario.toml")
-    source = summary.source or str(place / "scenario.toml")  # its modules lie beside where it came from
-    where = str(place / "schedule.json")
-    scenario = pin(parse_scenario(text, source), schedule_from_json(_read(Path(where)), where))
-    parse_scenario(scenario.text, where)  # for what was edited by hand may be impossible in that cluster
+    copy = load_scenario(place / "scenario.toml")
+    source = summary.source or copy.source  # its modules lie beside where it came from
+    scenario = msgspec.structs.replace(copy, name=summary.scenario, source=source)
     return Kept(
         directory=place,
-        scenario=scenario,
+        scenario=pin(scenario, _schedule(place / "schedule.json", scenario)),
         seed=summary.seed,
         world=summary.world,
         plant=summary.plant,
@@ -75,6 +74,15 @@ def _summary(path: Path) -> _Summary:
         return msgspec.json.decode(_read(path), type=_Summary)
     except msgspec.DecodeError as error:
         raise UsageError(path, "", f"is no summary of a run of this version: {error}") from error
+
+
+def _schedule(path: Path, scenario: Scenario) -> Schedule:
+    schedule = schedule_from_json(_read(path), str(path))
+    if schedule.nodes != scenario.cluster.names:
+        raise UsageError(path, "nodes", "are not those of the scenario beside it")
+    if schedule.duration <= 0:
+        raise UsageError(path, "duration", "must be longer than nothing")
+    return schedule
 
 
 def _read(path: Path) -> str:

@@ -21,7 +21,7 @@ from chaos.targets import WORDS, size
 from testbed.base.rand import Random, Streams
 
 NODES: Final = (1, 2, 3, 3, 3, 4, 5, 5, 5, 7)
-HEARTBEATS_MS: Final = (20, 50, 100, 100, 200)
+HEARTBEATS_MS: Final = (20, 50, 50, 100, 200)
 HEARTBEATS_PER_ELECTION_TIMEOUT: Final = (5, 10, 10, 20)
 SERVICE_OPTIONS: Final = {  # None: the default
     "snapshot_entries": (5, 20, 100, None),
@@ -31,14 +31,14 @@ SERVICE_OPTIONS: Final = {  # None: the default
 CLIENTS: Final = (1, 6)
 RATE: Final = (2, 40)  # operations a second
 
-CHAOS_MS: Final = (5_000, 20_000)
-CHAOS_ELECTION_TIMEOUTS: Final = 10  # at the least: elections have to happen for faults to meet them
-QUIET_MS_MIN: Final = 3_000
-QUIET_ELECTION_TIMEOUTS: Final = 12  # room for the bound of the availability check, five of them, more than twice
+CHAOS_MS: Final = (3_000, 12_000)
+CHAOS_ELECTION_TIMEOUTS: Final = 6  # at the least: elections have to happen for faults to meet them
+QUIET_MS_MIN: Final = 2_000
+QUIET_ELECTION_TIMEOUTS: Final = 8  # room for the bound of the availability check, five of them
 QUIET_KINDS: Final[tuple[Kind, ...]] = ("kill", "pause", "partition", "loss")
 QUIET_SHAPES: Final[tuple[Shape, ...]] = ("split", "isolate", "one-way")
 TAIL_MS_MIN: Final = 2_000
-TAIL_ELECTION_TIMEOUTS: Final = 8  # room for the bound of the recovery check
+TAIL_ELECTION_TIMEOUTS: Final = 7  # room for the bound of the recovery check
 
 FAULTS_MAX: Final = 60  # of one run: a variant is to be read by people
 EXTRA_ENTRIES_MAX: Final = 4
