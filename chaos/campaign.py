@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -225,11 +225,20 @@ def campaign(
 def _results(
     crew: Crew, question: Question, seeds: range, checks: range, ahead: int
 ) -> Iterator[tuple[Simulated, Diverged | None]]:
-    """In the order of the seeds, of which at most so many are done `ahead`."""
-    running: deque[Future[tuple[Simulated, Diverged | None]]] = deque()
-    for seed in seeds:
-        if len(running) == ahead:
-            yield running.popleft().result()
-        running.append(crew.submit(crew.run, msgspec.structs.replace(question, seed=seed), seed in checks))
-    while running:
-        yield running.popleft().result()
+    """In the order of the seeds, of which at most so many are done `ahead`; but an error is raised at once."""
+    finished: SimpleQueue[Future[tuple[Simulated, Diverged | None]]] = SimpleQueue()
+    early: dict[int, tuple[Simulated, Diverged | None]] = {}
+
+    def submit(seed: int) -> None:
+        future = crew.submit(crew.run, msgspec.structs.replace(question, seed=seed), seed in checks)
+        future.add_done_callback(finished.put)
+
+    for seed in seeds[:ahead]:
+        submit(seed)
+    for place, seed in enumerate(seeds):
+        while seed not in early:
+            result, diverged = finished.get().result()
+            early[result.seed] = result, diverged
+        yield early.pop(seed)
+        if place + ahead < len(seeds):
+            submit(seeds[place + ahead])

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
-from chaos.bugs import node_reference, planted
+from chaos.bugs import node_reference, planted, refuse_elsewhere
 from chaos.checkers import check
 from chaos.checkers.model import PRECONDITION_FAILED
 from chaos.history import NS_PER_S, Recorder
@@ -98,6 +98,8 @@ class Run:
         kept: bool = True,
         traced: bool = False,
     ) -> None:
+        if plant is not None:
+            refuse_elsewhere(plant, world)
         self.scenario = scenario
         self.plant = plant
         self.seed = choose_seed(scenario, seed)

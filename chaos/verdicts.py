@@ -4,6 +4,7 @@ Pure but for the budget's question. A verdict cannot be empty: a workload withou
 fault that never took hold, makes it unknown.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -131,11 +132,15 @@ def _evidence(seen: Observed) -> Check:
         unproved += [
             f"fault {record.number} ({record.fault.kind}) counts as applied, and no process of {node} ended"
             for node in record.nodes
-            if not any(exit.node == node and exit.at >= record.asked for exit in seen.exits)
+            if not any(exit.node == node and _within(record, exit.at) for exit in seen.exits)
         ]
     if unproved:
         return Check("evidence", None, "invalid", "; ".join(unproved))
     return Check("evidence", None, "valid", f"{ended} faults that ended processes, each with its exits")
+
+
+def _within(record: FaultRecord, at: float) -> bool:
+    return record.asked <= at <= (math.inf if record.ended is None else record.ended)
 
 
 def _coverage(seen: Observed) -> Check:

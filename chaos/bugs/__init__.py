@@ -15,7 +15,7 @@ from chaos.bugs.bug import Bug, Replacement
 from chaos.settings import suggest
 from testbed.base.errors import UsageError
 
-__all__ = ["BUGS", "SCENARIOS", "Bug", "find", "node_reference", "plant", "planted"]
+__all__ = ["BUGS", "SCENARIOS", "Bug", "find", "node_reference", "plant", "planted", "refuse_elsewhere"]
 
 _PARTS = (transport, detection, raft, sessions, storage, client, harness)
 _ABSENT: Final = object()
@@ -58,6 +58,15 @@ def planted(name: str) -> Iterator[Bug]:
         yield found
     finally:
         _put_back(before)
+
+
+def refuse_elsewhere(name: str, world: str) -> None:
+    """UsageError for a bug that exists only in the other world: all its pieces belong to that."""
+    found = find(name)
+    homes = [str(getattr(holder, "__module__", None) or vars(holder)["__name__"]) for holder, _, _ in found.plant()]
+    for other in ("live", "sim"):
+        if other != world and all(home.startswith(f"testbed.{other}") for home in homes):
+            raise UsageError("bugs", name, f"exists only in the world {other}")
 
 
 def node_reference(name: str, node: str) -> str:

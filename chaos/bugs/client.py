@@ -7,7 +7,12 @@ from testbed.client import Outcome, Session
 from testbed.core.services.commands import Command, Query
 
 
-@bug("client", source="Maelstrom, errors 0 and 13 against 11 and 14", caught_by=("cas-register",))
+@bug(
+    "client",
+    source="Maelstrom, errors 0 and 13 against 11 and 14",
+    caught_by=("cas-register",),
+    scenario="blackouts.toml",
+)
 def timeout_as_failure() -> Sequence[Replacement]:
     """An operation that nobody answered in time is reported as failed."""
     right = Session._finish
@@ -19,7 +24,12 @@ def timeout_as_failure() -> Sequence[Replacement]:
     return [(Session, "_finish", finish)]
 
 
-@bug("client", source="Maelstrom, definite and indefinite errors", caught_by=("cas-register",))
+@bug(
+    "client",
+    source="Maelstrom, definite and indefinite errors",
+    caught_by=("cas-register",),
+    scenario="blackouts.toml",
+)
 def closing_as_refusal() -> Sequence[Replacement]:
     """A connection that closes counts as a refusal of all that was asked on it."""
     right = Session._unanswered
@@ -33,7 +43,7 @@ def closing_as_refusal() -> Sequence[Replacement]:
     return [(Session, "_unanswered", unanswered)]
 
 
-@bug("client", source="Raft thesis 6.3", caught_by=("cas-register",))
+@bug("client", source="Raft thesis 6.3", caught_by=("cas-register",), scenario="duplicates.toml")
 def retry_as_new_command() -> Sequence[Replacement]:
     """Each attempt of a command gets a serial number of its own."""
     right = Session._service_body

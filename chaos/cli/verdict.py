@@ -4,7 +4,7 @@ import textwrap
 from typing import Any, Final
 
 WIDTH: Final = 80
-_INDENT = " " * 28
+_INDENT = " " * 33
 
 
 def text_of(summary: dict[str, Any]) -> str:

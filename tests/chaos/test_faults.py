@@ -149,7 +149,7 @@ def test_every_kind_has_a_line_for_people():
         "kill": [],
         "terminate": [],
         "pause": [],
-        "partition": ["groups", "mode", "shape"],
+        "partition": ["groups", "mode", "order", "shape"],
         "delay": ["delay", "jitter", "links"],
         "loss": ["links", "rate"],
         "duplicate": ["links", "rate"],

@@ -85,8 +85,13 @@ def test_a_failed_assertion_of_a_workload_makes_the_run_invalid_and_is_named():
     assert checks["availability"].verdict == "valid"
 
 
-def test_a_kill_that_counts_though_no_process_of_its_node_ended_since_it_was_asked_for_makes_the_run_invalid():
-    for exits in ((), (Exit("n3", 1, 1.9, "", True),), (Exit("n2", 1, 2.05, "", True),)):
+def test_a_kill_that_counts_though_no_process_of_its_node_ended_meanwhile_makes_the_run_invalid():
+    for exits in (
+        (),
+        (Exit("n3", 1, 1.9, "", True),),
+        (Exit("n3", 1, 10.0, "", True),),
+        (Exit("n2", 1, 2.05, "", True),),
+    ):
         verdict, checks = judged(seen(HEALED, exits=exits))
         assert (verdict, checks["evidence"].verdict) == ("invalid", "invalid")
     not_counted = killed(1, asked=2.0, ended=3.0, healed=3.5, failed="not in effect: no exit of n3 was recorded")
