@@ -153,10 +153,13 @@ class Host:
     @property
     def deadline(self) -> float:
         """When the next step is due even if nothing arrives, in the seconds of `now`."""
-        while self._due and self._timers.get(self._due[0][1]) != self._due[0][0]:
-            heapq.heappop(self._due)
-        beat = self._membership.next_deadline
-        return min(beat, self._due[0][0]) if self._due else beat
+        due, beat = self._due, self._membership.next_deadline
+        while due:
+            at, name = due[0]
+            if self._timers.get(name) == at:
+                return at if at < beat else beat
+            heapq.heappop(due)
+        return beat
 
     @property
     def known(self) -> Mapping[str, Member]:

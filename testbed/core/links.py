@@ -26,12 +26,14 @@ class Links:
         self._held: dict[tuple[str, str], deque[Any]] = {}
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._order = 0
+        self.active = False  # some rule is in force
         self.version = 0
         self.counters: Counter[str] = Counter()
 
     def configure(self, rules: Iterable[LinkRule], version: int, now: float) -> None:
         """Obey these rules instead. What a healed link had held back is due at once, in order."""
         self._rules = combine(rules)
+        self.active = bool(self._rules)
         self.version = version
         for link in list(self._held):
             if self.cut(*link) != "hold":
@@ -50,11 +52,6 @@ class Links:
         cut, reset = self.cut_peers(node), self.cut_peers(node, "reset")
         shown = [(peer, False) for peer in sorted(reset - reset_before)]
         return shown + [(peer, peer in connected) for peer in sorted(before - cut)]
-
-    @property
-    def active(self) -> bool:
-        """Some rule is in force."""
-        return bool(self._rules)
 
     def cut(self, source: str, target: str) -> str | None:
         """The cut on a link, if any."""

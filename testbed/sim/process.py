@@ -291,7 +291,8 @@ class Process:
         assert host is not None
         for observer in self.site.observers:
             observer.stepped(self.node, host, out, now)
-        self._offer(out.early)
+        if out.early:
+            self._offer(out.early)
         if not out.saves:
             self._depart(out)
             self._settle()
@@ -424,7 +425,8 @@ class Process:
         assert host is not None
         for line in out.log:
             self._log(line)
-        self._offer(out.sends)
+        if out.sends:
+            self._offer(out.sends)
         for data in out.beats:
             self._publish(data)
         for data in out.published:

@@ -91,7 +91,7 @@ class Membership:
     @property
     def next_deadline(self) -> float:
         """Local instant in seconds at which `step(Tick(), now)` is due; infinity before Started and after Leaving."""
-        return min(self._next_beat, self._next_judgement)
+        return self._next_beat if self._next_beat < self._next_judgement else self._next_judgement
 
     @property
     def health(self) -> int:

@@ -13,16 +13,8 @@ class RaftLog:
         self.base_index = base_index
         self.base_term = base_term
         self._entries: list[Entry] = entries if entries is not None else []
-
-    @property
-    def first(self) -> int:
-        """Index of the oldest entry kept (or that would be next)."""
-        return self.base_index + 1
-
-    @property
-    def last(self) -> int:
-        """Index of the newest entry; `base_index` if there is none."""
-        return self.base_index + len(self._entries)
+        self.first = base_index + 1  # index of the oldest entry kept (or that would be next)
+        self.last = base_index + len(self._entries)  # index of the newest entry; `base_index` if there is none
 
     @property
     def last_term(self) -> int:
@@ -57,12 +49,14 @@ class RaftLog:
     def append(self, entry: Entry) -> int:
         """Add an entry; returns its index."""
         self._entries.append(entry)
+        self.last += 1
         return self.last
 
     def truncate(self, index: int) -> None:
         """Drop the entry at `index` and all after it."""
         assert index >= self.first
         del self._entries[index - self.first :]
+        self.last = index - 1
 
     def cut(self, index: int) -> None:
         """Forget entries up to and including `index`: a snapshot covers them."""
@@ -70,6 +64,7 @@ class RaftLog:
         assert term is not None
         del self._entries[: index - self.base_index]
         self.base_index, self.base_term = index, term
+        self.first = index + 1
 
     def command_bytes(self, last: int) -> int:
         """Bytes of the commands in the log up to and including `last`."""
