@@ -1,10 +1,11 @@
 # make demo   the main job: a cluster is broken while clients use it, and a verdict says whether it held
 # make test   all tests            make lint   style, types, layers
-# make bench  performance, as ratios            make setup  installs only
+# make sim    hundreds of simulated seeds       make bench  performance, as ratios
+# make setup  installs only
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint sim bench setup clean
 
 demo: setup
 	$(BIN)/testbed demo
@@ -17,6 +18,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+sim: setup
+	$(BIN)/testbed sim configs/swarm.toml --seeds 200 --no-shrink
+	$(BIN)/testbed sim configs/crash.toml --seeds 50 --no-shrink
 
 bench: setup
 	$(BIN)/python -m benchmarks

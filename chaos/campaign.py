@@ -19,7 +19,8 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 
-from chaos.invariants import SOMETIMES
+from chaos.invariants.membership import MEMBERSHIP_SOMETIMES
+from chaos.invariants.raft import RAFT_SOMETIMES
 from chaos.seeds import Answer, Question
 from chaos.simulation import Simulated
 from testbed.base.errors import UsageError
@@ -59,8 +60,9 @@ class Tally:
 
     @property
     def never(self) -> list[str]:
-        """What no seed has reached: nothing was tested there."""
-        return [name for name in (*SOMETIMES, *OPERATIONS) if not self.sometimes[name]]
+        """What no seed has reached: nothing was tested there. Of Raft's events only where a node has Raft."""
+        raft = RAFT_SOMETIMES if any(self.sometimes[name] for name in RAFT_SOMETIMES) else ()
+        return [name for name in (*raft, *MEMBERSHIP_SOMETIMES, *OPERATIONS) if not self.sometimes[name]]
 
     def add(self, result: Simulated) -> None:
         """One more seed."""

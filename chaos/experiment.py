@@ -344,7 +344,7 @@ class Run:
             "faults": fault_summary(observed.records, observed.planned),
             "checks": [msgspec.to_builtins(check) for check in checks],
             "recovery_s": recoveries(observed),
-            "source": self.scenario.source,
+            "source": str(Path(self.scenario.source).resolve()) if self.scenario.source else "",
         }
         if self.plant is not None:
             result["plant"] = self.plant

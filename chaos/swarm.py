@@ -40,6 +40,7 @@ QUIET_SHAPES: Final[tuple[Shape, ...]] = ("split", "isolate", "one-way")
 TAIL_MS_MIN: Final = 2_000
 TAIL_ELECTION_TIMEOUTS: Final = 7  # room for the bound of the recovery check
 
+LEADERLESS: Final = ("one", "minority", "majority", "all")  # a user's node may have no leader to be hit
 FAULTS_MAX: Final = 60  # of one run: a variant is to be read by people
 EXTRA_ENTRIES_MAX: Final = 4
 DRAWN_KINDS: Final[tuple[Kind, ...]] = (  # a partition more often: it has eighteen forms
@@ -174,7 +175,7 @@ def _possible(spec: FaultSpec, nodes: int) -> bool:
 def _any_entry(cluster: ClusterSpec, random: Random) -> FaultSpec:
     spec = FaultSpec(
         kind=random.choice(DRAWN_KINDS),
-        target=random.choice(WORDS),
+        target=random.choice(WORDS if cluster.node == NODE_DEFAULT else LEADERLESS),
         every=random.randint(*EVERY_MS) / 1000,
         lasting=random.randint(*LASTING_MS) / 1000,
     )

@@ -119,7 +119,8 @@ def _bugs() -> list[dict[str, Any]]:
 
     return [
         {"name": found.name, "description": found.description, "part": found.part, "world": found.world}
-        | {"source": found.source, "caught_by": list(found.caught_by)}
+        | {"source": found.source, "scenario": found.scenario, "seeds": found.seeds}
+        | {"caught_by": list(found.caught_by)}
         for found in BUGS.values()
     ]
 
@@ -138,13 +139,20 @@ _LISTS: Final[dict[str, Callable[[], list[dict[str, Any]]]]] = {
 def list_(answer: Answer, what: str) -> int:
     """What there is to choose from."""
     found = _LISTS[what]()
-    answer.result({what: found}, "\n".join(map(_shown, found)) or f"no {what} yet")
+    answer.result({what: found}, "\n".join(_shown(entry, _width(found)) for entry in found) or f"no {what} yet")
     return VALID
 
 
-def _shown(entry: dict[str, Any]) -> str:
-    lines = [f"{entry['name']:<14} {entry['description']}"]
-    lines += [f"{'':<16}{key}: {meaning}" for key, meaning in entry.get("keys", {}).items()]
+def _width(entries: list[dict[str, Any]]) -> int:
+    return max(14, *(len(entry["name"]) for entry in entries)) if entries else 0
+
+
+def _shown(entry: dict[str, Any], width: int) -> str:
+    indent = " " * (width + 2)
+    lines = [f"{entry['name']:<{width}} {entry['description']}"]
+    lines += [f"{indent}{key}: {meaning}" for key, meaning in entry.get("keys", {}).items()]
+    if "caught_by" in entry:
+        lines.append(f"{indent}in {entry['world']}, by {' or '.join(entry['caught_by'])}; from {entry['source']}")
     if "operations" in entry:
-        lines.append(f"{'':<16}{', '.join(entry['operations'])}")
+        lines.append(f"{indent}{', '.join(entry['operations'])}")
     return "\n".join(lines)

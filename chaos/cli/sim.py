@@ -75,8 +75,9 @@ def sim(
     except WorkerEnded as error:
         return confess_worker(answer, error)
     answer.progress(_progress(tally, seeds))
+    flags = " --as-written" * as_written + (f" --plant {plant}" if plant is not None else "")
     kept = _keep_first(answer, question, tally, out, shrink=not no_shrink)
-    answer.result(_result(scenario, first, tally, kept), _text(scenario, tally, kept))
+    answer.result(_result(scenario, first, tally, kept), _text(scenario, flags, tally, kept))
     if tally.failures or tally.diverged:
         return INVALID
     return VALID if tally.verdicts["valid"] else UNKNOWN
@@ -140,7 +141,7 @@ def _result(scenario: str, first: int, tally: Any, kept: dict[str, Any] | None) 
     }
 
 
-def _text(scenario: str, tally: Any, kept: dict[str, Any] | None) -> str:
+def _text(scenario: str, flags: str, tally: Any, kept: dict[str, Any] | None) -> str:
     verdict = "INVALID" if tally.failures or tally.diverged else "VALID" if tally.verdicts["valid"] else "UNKNOWN"
     lines = [
         f"{verdict}  {scenario}: {tally.done} seeds, {tally.verdicts['valid']} valid, "
@@ -151,7 +152,8 @@ def _text(scenario: str, tally: Any, kept: dict[str, Any] | None) -> str:
     for found in tally.diverged:
         where = f"from event {found.event} on: {found.first} / {found.second}" if found.event else found.first
         lines.append(f"    seed {found.seed}: {where}")
-    lines.append("  faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(tally.faults.items())))
+    faults = ", ".join(f"{kind} {count}" for kind, count in sorted(tally.faults.items()))
+    lines.append(f"  faults: {faults or 'none'}")
     lines.append(
         "  reached: " + ", ".join(f"{name} {count}" for name, count in sorted(tally.sometimes.items()) if count)
     )
@@ -159,6 +161,7 @@ def _text(scenario: str, tally: Any, kept: dict[str, Any] | None) -> str:
         lines.append("  never reached, so nothing was tested there: " + ", ".join(tally.never))
     for found in tally.failures[:FAILURES_SHOWN]:
         lines.append(f"  seed {found.seed} failed: {found.detail}")
+        lines.append(f"    again: testbed sim {scenario} --first {found.seed} --seeds 1{flags}")
     if kept is not None:
         lines += ["", f"{kept['verdict'].upper()}  seed {kept['seed']}"]
         failed = kept["verdict"] == "invalid"
