@@ -27,7 +27,10 @@ WHOLE_CLUSTER_SHAPES: Final = ("ring", "bridge")  # every node has its place in 
 
 @dataclass(frozen=True)
 class KindInfo:
-    """One kind of fault, for people and for the reader of scenarios; `keys` are those beside target, every and for."""
+    """One kind of fault, for people and for the reader of scenarios.
+
+    `keys` are those beside target, at, every and for.
+    """
 
     name: Kind
     description: str
@@ -52,6 +55,7 @@ KINDS: Final[Mapping[str, KindInfo]] = {
                 "one-way (what the targets send is lost)",
                 "mode": "drop (default: lost), hold (delivered after the heal), reset (connection refused)",
                 "groups": 'instead of a target: lists of nodes that see only their own, as in [["n1"], ["n2", "n3"]]',
+                "order": "for ring and bridge: all nodes in the order of their places",
             },
         ),
         KindInfo(

@@ -69,7 +69,7 @@ def failure(checks: Sequence[Mapping[str, Any]]) -> str | None:
     """How a run failed: the first check that is invalid, as in a summary; of invariants, the one that does not hold."""
     for found in checks:
         if found["verdict"] == "invalid":
-            cause = found["detail"].partition(":")[0] if found["name"].endswith("-invariants") else ""
+            cause = found["detail"].partition(" at ")[0] if found["name"].endswith("-invariants") else ""
             return f"{found['name']}: {cause}" if cause else str(found["name"])
     return None
 

@@ -29,13 +29,19 @@ def python(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def test_the_readme_shows_these_files():
-    assert sorted(FILES) == ["greet.toml", "greeter.py", "greetings.py", "hello.py", "store.py"]
+    assert sorted(FILES) == ["greet.toml", "greeter.py", "greetings.py", "hello.py", "store.py", "twice.py"]
 
 
 def test_the_node_of_the_readme_remembers_its_count_across_a_kill(shown: Path):
     done = python(shown, "hello.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["{'hello': 'Ada', 'id': 'n2-1'}", "{'hello': 'Ada', 'id': 'n2-2'}"]
+
+
+def test_the_simulated_node_of_the_readme_does_the_same_for_the_same_seed(shown: Path):
+    done = python(shown, "twice.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["{'hello': 'Ada', 'id': 'n2-2'}", "True False"]
 
 
 def test_the_store_of_the_readme_survives_its_leader(shown: Path):
@@ -51,6 +57,26 @@ def test_the_scenario_of_the_readme_is_valid(shown: Path):
     assert summary["faults"][0]["applied"] >= 1
     assert summary["operations"]["ok"] > 100
     assert Path(shown, "runs", "latest", "summary.json").is_file()
+
+
+def test_the_scenario_of_the_readme_is_valid_in_simulation(shown: Path):
+    done = python(shown, str(ROOT / "run.py"), "run", "greet.toml", "--world", "sim", "--seed", "1", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["world"] == "sim"
+
+
+def test_simulated_without_its_save_line_the_node_of_the_readme_fails_with_a_minimal_schedule_that_fails(shown: Path):
+    source = (shown / "greeter.py").read_text()
+    (shown / "greeter.py").write_text(re.sub(r"\n *self\.save\(.*", "", source))
+    run = str(ROOT / "run.py")
+    done = python(shown, run, "sim", "greet.toml", "--seeds", "5", "--jobs", "1", "--check-every", "0", "--json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = json.loads(done.stdout)["first_failure"]
+    assert len(found["schedule"]) == 1, found["schedule"]
+    assert python(shown, run, "run", found["minimal"], "--world", "sim", "--json").returncode == 1
+    again = json.loads(python(shown, run, "replay", found["run_dir"], "--json").stdout)
+    assert again["failed_the_same_way"] == 1
+    assert again["same_digest"]
 
 
 def test_without_its_save_line_the_node_of_the_readme_is_found_out(shown: Path):

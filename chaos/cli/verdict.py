@@ -39,4 +39,4 @@ def text_of(summary: dict[str, Any]) -> str:
 
 def _entry(head: str, body: str) -> list[str]:
     wrapped = textwrap.wrap(body, WIDTH - len(_INDENT)) or [""]
-    return [f"{head:<{len(_INDENT)}}{wrapped[0]}", *(_INDENT + line for line in wrapped[1:])]
+    return [f"{head:<{len(_INDENT) - 1}} {wrapped[0]}", *(_INDENT + line for line in wrapped[1:])]

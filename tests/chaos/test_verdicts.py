@@ -6,7 +6,7 @@ from chaos.experiment import membership_bound
 from chaos.faults import Fault
 from chaos.history import Recorder
 from chaos.records import FaultRecord
-from chaos.verdicts import Observed, judge, overall, recoveries
+from chaos.verdicts import Observed, failure, judge, overall, recoveries
 from testbed.ports import Exit
 
 S = 1_000_000_000
@@ -107,3 +107,14 @@ def test_of_several_workloads_the_slowest_tells_the_recovery_time():
 def test_views_get_the_time_that_a_conviction_takes_at_any_pace_of_heartbeats():
     assert membership_bound(heartbeat=0.1, election_timeout=1.0) == 10.0
     assert membership_bound(heartbeat=1.0, election_timeout=3.0) == 40.0
+
+
+def check(name, verdict, detail=""):
+    return {"name": name, "workload": None, "verdict": verdict, "detail": detail}
+
+
+def test_how_a_run_failed_is_told_by_the_first_check_that_is_invalid_and_of_invariants_by_the_one_that_does_not_hold():
+    assert failure([check("a", "valid"), check("b", "unknown")]) is None
+    assert failure([check("a", "unknown"), check("b", "invalid", "x: y"), check("c", "invalid")]) == "b"
+    early, late = (check("raft-invariants", "invalid", f"one-vote at {at} s: n1 voted twice") for at in (1.25, 7.5))
+    assert failure([early]) == failure([late]) == "raft-invariants: one-vote"

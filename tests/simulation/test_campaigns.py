@@ -1,5 +1,6 @@
 """Campaigns: what many seeds add up to, whatever runs them; what is no function of its seed; and how workers end."""
 
+import time
 from pathlib import Path
 
 import msgspec
