@@ -7,7 +7,7 @@ as a file; and it is smaller than the best so far (`size`), so that the search e
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -17,6 +17,9 @@ from testbed.base.errors import UsageError
 
 Fails = Callable[[Scenario], bool]  # whether it still fails in the same way
 Report = Callable[[int, Scenario], None]  # tries so far, and the smaller scenario that was just found
+Part = Literal["faults", "load", "times"]  # which faults and how plain, clients and nodes, when and how long
+
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 TRIES_MAX: Final = 400  # of a quarter to half a second each: a few minutes
 ROUND_MS: Final = 100  # starts and ends are moved to such times: near enough for people, and few tries
@@ -30,7 +33,7 @@ _replace = msgspec.structs.replace
 class Shrunk(msgspec.Struct, frozen=True, kw_only=True):
     """The smallest scenario found. `summary` says what went away, on one line.
 
-    `minimal`: the search came to its end. Then, without any single one of its faults, it does not fail.
+    `minimal`: the search came to its end. Then, if faults could become less, it does not fail without any single one.
     """
 
     scenario: Scenario
@@ -39,12 +42,21 @@ class Shrunk(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
 
 
-def shrink(scenario: Scenario, fails: Fails, *, tries_max: int = TRIES_MAX, report: Report | None = None) -> Shrunk:
+def shrink(
+    scenario: Scenario,
+    fails: Fails,
+    *,
+    tries_max: int = TRIES_MAX,
+    report: Report | None = None,
+    parts: Sequence[Part] = PARTS,
+) -> Shrunk:
     """Make a pinned scenario that fails smaller, with at most so many questions to `fails`. It is itself not tried.
 
     A workload's `operations` are best set to the number that was really invoked: the search for fewer begins there.
+    `parts`: what may become less. With fewer of them there is room left for what differs from one run to another, such
+    as the pace of real processes.
     """
-    search = _Search(scenario, fails, tries_max, report)
+    search = _Search(scenario, fails, tries_max, report, parts)
     while True:
         before = search.best
         search.round()
@@ -100,27 +112,35 @@ def _counts(scenario: Scenario) -> list[tuple[str, int]]:
 class _Search:
     """The best scenario so far and the ways to make it smaller, each of which leaves it one that fails."""
 
-    def __init__(self, scenario: Scenario, fails: Fails, tries_max: int, report: Report | None) -> None:
+    def __init__(
+        self, scenario: Scenario, fails: Fails, tries_max: int, report: Report | None, parts: Sequence[Part]
+    ) -> None:
         self.best = scenario
         self.tries = 0
         self.refused = False  # a candidate was not tried because tries were used up
         self._fails = fails
         self._tries_max = tries_max
         self._report = report
+        self._parts = parts
         self._passed: set[str] = set()  # the files of candidates that did not fail
 
     def round(self) -> None:
         """Everything once, the big cuts first."""
-        self._thin_faults()
-        self._thin_workloads()
-        for place in range(len(self.best.workloads)):
-            self._lower_workload(place)
-        self._lower_nodes()
+        if "faults" in self._parts:
+            self._thin_faults()
+        if "load" in self._parts:
+            self._thin_workloads()
+            for place in range(len(self.best.workloads)):
+                self._lower_workload(place)
+            self._lower_nodes()
         for place in range(len(self.best.faults)):
-            self._simplify(place)
-            self._lower_lasting(place)
-        self._close_gaps()
-        self._cut_end()
+            if "faults" in self._parts:
+                self._simplify(place)
+            if "times" in self._parts:
+                self._lower_lasting(place)
+        if "times" in self._parts:
+            self._close_gaps()
+            self._cut_end()
 
     def _accept(self, candidate: Scenario) -> bool:
         """Whether that is smaller, possible, and fails; then it is the best."""
