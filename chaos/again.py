@@ -1,5 +1,7 @@
 """Runs again: the same run once more, or smaller and smaller ones that still fail in the same way."""
 
+import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -9,11 +11,12 @@ import msgspec
 from chaos.experiment import Run
 from chaos.kept import Kept
 from chaos.pinned import to_toml
-from chaos.scenario import Scenario
-from chaos.shrink import TRIES_MAX, Shrunk, shrink
+from chaos.scenario import Scenario, load_scenario
+from chaos.shrink import TRIES_MAX, Shrunk, describe, shrink
 from chaos.verdicts import failure
 from testbed.base.errors import UsageError
 
+MINIMAL: Final = "minimal.toml"  # in a run's directory
 LIVE_CHANCES: Final = 2  # processes do not repeat themselves: a live candidate has so many runs in which to fail
 LIVE_TRIES_MAX: Final = 40  # ... each of which takes its real time
 
@@ -41,7 +44,20 @@ def shrink_run(
             return False
 
     limit = tries_max or (LIVE_TRIES_MAX if live else TRIES_MAX)
-    return shrink(_capped(kept), fails, tries_max=limit, report=report)
+    before = _capped(kept)
+    smaller = _found_before(kept)
+    begin = smaller if smaller is not None and fails(smaller) else before
+    shrunk = shrink(begin, fails, tries_max=limit, report=report)
+    return msgspec.structs.replace(shrunk, summary=describe(before, shrunk.scenario))
+
+
+def _found_before(kept: Kept) -> Scenario | None:
+    """What an earlier search left, to go on from."""
+    path = kept.directory / MINIMAL
+    try:
+        return msgspec.structs.replace(load_scenario(path), source=kept.scenario.source) if path.is_file() else None
+    except UsageError:
+        return None
 
 
 def minimal_file(kept: Kept, shrunk: Shrunk) -> Path:
@@ -49,8 +65,9 @@ def minimal_file(kept: Kept, shrunk: Shrunk) -> Path:
 
     What it needs of the user's own modules is found there, too.
     """
-    path = kept.directory / "minimal.toml"
-    command = f"testbed run {path} --world {kept.world}" + (f" --plant {kept.plant}" if kept.plant else "")
+    path = kept.directory / MINIMAL
+    plant = f" --plant {kept.plant}" if kept.plant else ""
+    command = f"testbed run {shlex.quote(str(path))} --world {kept.world}{plant}"
     comment = [f"Fails with: {kept.failure}", f"Found in {shrunk.tries} tries: {shrunk.summary}", "", f"  {command}"]
     modules = _modules(kept.scenario)
     if modules:
@@ -69,7 +86,7 @@ def _link_modules(source: Path, target: Path) -> None:
     for path in sorted(source.iterdir()):
         link = target / path.name
         if (path.suffix == ".py" or (path / "__init__.py").is_file()) and not link.is_symlink() and not link.exists():
-            link.symlink_to(path)
+            link.symlink_to(os.path.relpath(path, target.resolve()))  # a project may be moved as a whole
 
 
 def _modules(scenario: Scenario) -> list[str]:

@@ -25,6 +25,7 @@ from chaos.seeds import Answer, Question
 from chaos.simulation import Simulated
 from testbed.base.errors import UsageError
 from testbed.cluster import stopwatch
+from testbed.ports import SIMULATED_SOMETIMES
 
 CHECK_EVERY: Final = 10  # the determinism check costs so much less than the runs themselves
 AHEAD: Final = 4  # seeds of one job that wait for a slow one before them
@@ -62,7 +63,8 @@ class Tally:
     def never(self) -> list[str]:
         """What no seed has reached: nothing was tested there. Of Raft's events only where a node has Raft."""
         raft = RAFT_SOMETIMES if any(self.sometimes[name] for name in RAFT_SOMETIMES) else ()
-        return [name for name in (*raft, *MEMBERSHIP_SOMETIMES, *OPERATIONS) if not self.sometimes[name]]
+        names = (*raft, *MEMBERSHIP_SOMETIMES, *SIMULATED_SOMETIMES, *OPERATIONS)
+        return [name for name in names if not self.sometimes[name]]
 
     def add(self, result: Simulated) -> None:
         """One more seed."""

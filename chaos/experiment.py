@@ -4,6 +4,7 @@ It joins cluster, clients, nemesis and judges, and writes the run directory. Wha
 business, whether it took hold the nemesis', what it means the judges'.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -99,7 +100,7 @@ class Run:
         traced: bool = False,
     ) -> None:
         if plant is not None:
-            refuse_elsewhere(plant, world)
+            refuse_elsewhere(plant, world, scenario.cluster.node)
         self.scenario = scenario
         self.plant = plant
         self.seed = choose_seed(scenario, seed)
@@ -339,7 +340,7 @@ class Run:
             "verdict": overall(checks),
             "duration_s": round(observed.end, 3),
             "run_dir": str(self.directory) if self.directory is not None else None,
-            "replay": f"testbed replay {self.directory}" if self.directory is not None else None,
+            "replay": f"testbed replay {shlex.quote(str(self.directory))}" if self.directory is not None else None,
             "operations": operation_counts([history for _, _, history in observed.histories]),
             "faults": fault_summary(observed.records, observed.planned),
             "checks": [msgspec.to_builtins(check) for check in checks],
@@ -355,7 +356,7 @@ class Run:
                 "digest": simulated.digest,
                 "events": simulated.events,
                 "simulated_s": round(simulated.now(), 3),
-                "sometimes": dict(sorted(self._sometimes(observed).items())),
+                "sometimes": dict(sorted(self._sometimes(observed, simulated).items())),
             }
         if self.directory is not None:
             (self.directory / "summary.json").write_bytes(
@@ -363,10 +364,11 @@ class Run:
             )
         return result
 
-    def _sometimes(self, observed: Observed) -> Counter[str]:
+    def _sometimes(self, observed: Observed, world: SimulatedWorld) -> Counter[str]:
         """What happened in a simulated run that a campaign must have reached somewhere."""
         assert self._invariants is not None
         reached = Counter(self._invariants.sometimes)
+        reached.update(world.sometimes)
         for kind, count in operation_counts([history for _, _, history in observed.histories]).items():
             reached[f"operation {kind}"] = count
         for _, _, history in observed.histories:

@@ -28,7 +28,7 @@ class Hunted(msgspec.Struct, frozen=True):
     `by`: the check that found it; `false_alarms`: how the run of that last seed without the bug failed, if it did.
     """
 
-    bug: str
+    name: str
     world: str
     caught: bool
     seeds: int

@@ -54,7 +54,8 @@ def load_run(directory: str | Path) -> Kept:
         raise UsageError(place, "", "there is no such run directory")
     summary = _summary(place / "summary.json")
     copy = load_scenario(place / "scenario.toml")
-    source = summary.source or copy.source  # its modules lie beside where it came from
+    there = summary.source and Path(summary.source).is_file()
+    source = summary.source if there else copy.source  # its modules lie beside where it came from
     scenario = msgspec.structs.replace(copy, name=summary.scenario, source=source)
     return Kept(
         directory=place,

@@ -35,6 +35,7 @@ CHAOS_MS: Final = (3_000, 12_000)
 CHAOS_ELECTION_TIMEOUTS: Final = 6  # at the least: elections have to happen for faults to meet them
 QUIET_MS_MIN: Final = 2_000
 QUIET_ELECTION_TIMEOUTS: Final = 8  # room for the bound of the availability check, five of them
+QUIET_HEARTBEATS: Final = 100  # room for the failure detectors to convict whoever is down, and for that to be looked at
 QUIET_KINDS: Final[tuple[Kind, ...]] = ("kill", "pause", "partition", "loss")
 QUIET_SHAPES: Final[tuple[Shape, ...]] = ("split", "isolate", "one-way")
 TAIL_MS_MIN: Final = 2_000
@@ -63,7 +64,7 @@ def vary(scenario: Scenario, seed: int) -> Scenario:
     streams = Streams(seed)
     cluster = _timeouts(_topology(scenario, streams), streams)
     chaos_ms = _chaos_ms(cluster.election_timeout, streams)
-    quiet_ms, tail_ms = _quiet_ms(cluster.election_timeout), _tail_ms(cluster.election_timeout)
+    quiet_ms, tail_ms = _quiet_ms(cluster), _tail_ms(cluster.election_timeout)
     varied = msgspec.structs.replace(
         scenario,
         cluster=_service_options(cluster, streams),
@@ -81,9 +82,8 @@ def vary(scenario: Scenario, seed: int) -> Scenario:
 
 def quiet_phase(variant: Scenario) -> tuple[float, float]:
     """From when until when a variant of the swarm has at most a minority broken, in seconds since the run's start."""
-    election_timeout = variant.cluster.election_timeout
-    end_ms = round(variant.duration * 1000) - _tail_ms(election_timeout)
-    return (end_ms - _quiet_ms(election_timeout)) / 1000, end_ms / 1000
+    end_ms = round(variant.duration * 1000) - _tail_ms(variant.cluster.election_timeout)
+    return (end_ms - _quiet_ms(variant.cluster)) / 1000, end_ms / 1000
 
 
 # --- the cluster and its load ---
@@ -130,8 +130,9 @@ def _chaos_ms(election_timeout: float, streams: Streams) -> int:
     return max(streams.stream("swarm", "chaos").randint(*CHAOS_MS), at_least)
 
 
-def _quiet_ms(election_timeout: float) -> int:
-    return max(QUIET_MS_MIN, QUIET_ELECTION_TIMEOUTS * round(election_timeout * 1000))
+def _quiet_ms(cluster: ClusterSpec) -> int:
+    election_timeout_ms, heartbeat_ms = round(cluster.election_timeout * 1000), round(cluster.heartbeat * 1000)
+    return max(QUIET_MS_MIN, QUIET_ELECTION_TIMEOUTS * election_timeout_ms, QUIET_HEARTBEATS * heartbeat_ms)
 
 
 def _tail_ms(election_timeout: float) -> int:

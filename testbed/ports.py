@@ -136,7 +136,11 @@ class Observer(Protocol):
         """The node's process is gone."""
 
     def passed(self, now: float) -> None:
-        """Called once in each simulated second."""
+        """Called now and then: every ten heartbeats."""
+
+
+SIMULATED_SOMETIMES = ("record lost", "record torn", "record kept", "sync stalled")
+"""What crashes and slow disks come to: a process that ends in the middle of a sync loses its record, whole or not."""
 
 
 class SimulatedWorld(World, Protocol):
@@ -153,6 +157,10 @@ class SimulatedWorld(World, Protocol):
     @property
     def trace_lines(self) -> list[str] | None:
         """Every event so far as a line of text, if the cluster is `traced`."""
+
+    @property
+    def sometimes(self) -> Mapping[str, int]:
+        """How often each of `SIMULATED_SOMETIMES` happened."""
 
     def observe(self, observer: Observer) -> None:
         """Call it from now on."""

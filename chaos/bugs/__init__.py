@@ -60,9 +60,11 @@ def planted(name: str) -> Iterator[Bug]:
         _put_back(before)
 
 
-def refuse_elsewhere(name: str, world: str) -> None:
-    """UsageError for a bug that exists only in the other world: all its pieces belong to that."""
+def refuse_elsewhere(name: str, world: str, node: str) -> None:
+    """UsageError for a bug that exists only in the other world, or in nodes of another kind."""
     found = find(name)
+    if found.part in ("raft", "sessions") and node != "testbed:ServiceNode":
+        raise UsageError("bugs", name, f"is one of the replicated service, and {node} is none")
     homes = [str(getattr(holder, "__module__", None) or vars(holder)["__name__"]) for holder, _, _ in found.plant()]
     for other in ("live", "sim"):
         if other != world and all(home.startswith(f"testbed.{other}") for home in homes):

@@ -9,7 +9,7 @@ from testbed.core.membership import Beat, Reason
 from testbed.core.membership.detector import FAILED_CODE, Membership
 from testbed.core.membership.health import LocalHealth
 from testbed.core.membership.member import Member
-from testbed.core.membership.messages import FAILED
+from testbed.core.membership.messages import FAILED, State
 
 INVARIANTS = ("membership-invariants",)
 
@@ -23,6 +23,28 @@ def convicts_at_once() -> Sequence[Replacement]:
         membership._accuse(member, now)
 
     return [(Membership, "_suspect", suspect)]
+
+
+@bug("detection", source="SWIM, section 4.1: completeness", caught_by=INVARIANTS)
+def never_suspects() -> Sequence[Replacement]:
+    """Silence goes unnoticed: a dead node passes for alive."""
+
+    def suspect(membership: Membership, member: Member, reason: Reason, now: float) -> None:  # noqa: ARG001  # nothing
+        return
+
+    return [(Membership, "_suspect", suspect)]
+
+
+@bug("detection", source="SWIM, section 4.2", caught_by=INVARIANTS)
+def never_convicts() -> Sequence[Replacement]:
+    """A suspicion never becomes a verdict: a dead node is suspected for ever."""
+    right = Membership._change
+
+    def change(membership: Membership, member: Member, state: State, reason: Reason, now: float) -> None:
+        if state != FAILED or member.left:
+            right(membership, member, state, reason, now)
+
+    return [(Membership, "_change", change)]
 
 
 @bug("detection", source="Lifeguard, arXiv 1707.00788", caught_by=INVARIANTS, scenario="sleepers.toml")

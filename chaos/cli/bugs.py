@@ -28,8 +28,8 @@ def bugs(answer: Answer, names: tuple[str, ...], jobs: int | None) -> int:
     done: dict[str, dict[str, Any]] = {}
     try:
         for found in hunt(wanted, jobs or os.cpu_count() or 1, shipped):
-            done[found.bug] = {"name": found.bug, **msgspec.to_builtins(found)}
-            answer.progress(_line(done[found.bug]))
+            done[found.name] = msgspec.to_builtins(found)
+            answer.progress(_line(done[found.name]))
     except WorkerEnded as error:
         return confess_worker(answer, error)
     ordered = [done[bug.name] for bug in wanted]

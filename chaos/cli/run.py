@@ -12,13 +12,11 @@ import click
 
 from chaos.cli.answers import STATUS_OF_VERDICT, VALID, Answer, answering
 from chaos.cli.verdict import text_of
+from chaos.scenario import SEED_MAX
 from testbed.base.durations import parse_duration
 from testbed.base.errors import UsageError
 
 REDRAW_S: Final = 0.25
-SEED_MAX: Final = 2**63 - 1  # as in scenario files
-
-
 _SEED = click.option(
     "--seed", type=click.IntRange(0, SEED_MAX), help="The same seed draws the same schedule. Default: a fresh one."
 )
@@ -38,9 +36,7 @@ def _duration(_: click.Context, __: click.Parameter, text: str | None) -> float 
 
 @click.command()
 @click.argument("scenario", metavar="SCENARIO.toml")
-@click.option(
-    "--seed", type=click.IntRange(0, SEED_MAX), help="The same seed draws the same schedule. Default: a fresh one."
-)
+@_SEED
 @click.option("--duration", callback=_duration, metavar="30s", help="Instead of the scenario's own.")
 @click.option("--world", type=click.Choice(["live", "sim"]), default="live", help="Processes, or a simulation.")
 @click.option("--out", default="runs", metavar="DIR", help="The parent of the run's directory.", show_default=True)
@@ -65,9 +61,7 @@ def run(
 
 
 @click.command()
-@click.option(
-    "--seed", type=click.IntRange(0, SEED_MAX), help="The same seed draws the same schedule. Default: a fresh one."
-)
+@_SEED
 @click.option("--duration", callback=_duration, metavar="30s", help="Instead of 30 s.")
 @click.option("--out", default="runs", metavar="DIR", help="The parent of the run's directory.", show_default=True)
 @answering

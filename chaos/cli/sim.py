@@ -7,10 +7,10 @@ import click
 
 from chaos.cli.answers import INVALID, UNKNOWN, VALID, Answer, answering
 from chaos.cli.failing import confess_worker, ending, shrunk_to_file
+from chaos.scenario import SEED_MAX
 from testbed.base.errors import UsageError
 
 PROGRESS_S: Final = 2.0  # between two lines about how far it is
-SEED_MAX: Final = 2**63 - 1
 FAILURES_SHOWN: Final = 20
 NOT_AGAIN: Final = "did not fail once more: it does not depend on its seed alone"
 

@@ -39,18 +39,15 @@ class Invariants:
         self.violations: list[Violation] = []
         self.sometimes: Counter[str] = Counter()
         self._steps = 0
-        self._has_raft = False
         self._raft = RaftInvariants(nodes, election_timeout, world, self._violated, self.sometimes)
-        self._membership = MembershipInvariants(
-            nodes, heartbeat, election_timeout, world, self._violated, self.sometimes
-        )
+        self._membership = MembershipInvariants(nodes, heartbeat, world, self._violated, self.sometimes)
 
     def checks(self) -> list[Verdict]:
         """A verdict about Raft, if the nodes have any, and one about the failure detectors."""
         watched = f"held in {self._steps} steps"
         raft = self._verdict("raft-invariants", RAFT_INVARIANTS, f"{watched}; {self._raft.summary()}")
         membership = self._verdict("membership-invariants", MEMBERSHIP_INVARIANTS, watched)
-        return [raft, membership] if self._has_raft else [membership]
+        return [raft, membership] if self._raft.watched_any else [membership]
 
     def _verdict(self, judge: str, names: tuple[str, ...], watched: str) -> Verdict:
         for violation in self.violations:
@@ -73,7 +70,6 @@ class Invariants:
     def stepped(self, node: str, host: Host, out: Outbox, now: float) -> None:
         """The node made a step."""
         self._steps += 1
-        self._has_raft = self._has_raft or hasattr(host.node, "raft")
         self._raft.stepped(node, host, out, now)
         self._membership.stepped(node, host, out, now)
 

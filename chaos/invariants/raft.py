@@ -98,7 +98,11 @@ class _Watched:
 
     def holds(self, index: int, term: int) -> bool:
         """Whether it had durably what a leader of `term` has at `index`: logs that end in the same entry are equal."""
-        return self.promised is not None and self.promised.last >= index and self.promised.last_term >= term
+        if self.promised is None or self.promised.last < index or self.promised.last_term < term:
+            return False
+        if self.promised.last_term == term or self.raft is None:
+            return True
+        return self.raft.log.term_at(index) in (term, None)  # None: its snapshot covers it
 
 
 @dataclass(slots=True)
@@ -135,6 +139,8 @@ class RaftInvariants:
         self._snapshots: dict[int, tuple[str, int, float, int]] = {}  # last index -> node, term, time, hash
         self._touched: dict[tuple[str, str], tuple[int, float]] = {}  # messages of the second, received by the first
         self._compared_at = 0.0
+        self.watched_any = False  # some node has Raft
+        self._last_leader: str | None = None
         self._successor: str | None = None  # to whom leadership is being handed over
 
     def summary(self) -> str:
@@ -160,6 +166,7 @@ class RaftInvariants:
             if not isinstance(raft, Raft):
                 return
             watched.raft = raft
+            self.watched_any = True
         log = raft.log
         state = (
             raft.term,
@@ -255,8 +262,9 @@ class RaftInvariants:
                 return
 
     def _count_election(self, node: str) -> None:
-        if self._sometimes["leader elected"]:
+        if self._last_leader not in (None, node):
             self._sometimes["leader change"] += 1
+        self._last_leader = node
         self._sometimes["leader elected"] += 1
         if node == self._successor:
             self._sometimes["leadership transferred"] += 1

@@ -7,12 +7,14 @@ synced are kept as what they add up to; only those in the page cache exist one b
 import struct
 import zlib
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from testbed.base.rand import Random
 
 Saves = Mapping[str, bytes | None]
+Came = Literal["record lost", "record torn", "record kept"]
 
 _HEAD = struct.Struct("<II")  # length and CRC-32 of what follows
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,15 +39,17 @@ class Disk:
             self._apply(saves)
         self._cached.clear()
 
-    def crash(self) -> None:
-        """The power is cut: a prefix of the cached bytes reached the platter, and the rest did not."""
+    def crash(self) -> Came | None:
+        """The power is cut: a prefix of the cached bytes reached the platter, and the rest did not. What that came to
+        for the last record; None if all was synced."""
         if not self._cached:
-            return
+            return None
         data = b"".join(record(saves) for saves in self._cached)
         self._cached.clear()
         reached = self._random.choice((0, len(data), self._random.randint(0, len(data))))  # none, all, torn
         for saves in recover(data[:reached]):
             self._apply(saves)
+        return "record kept" if reached == len(data) else "record torn" if reached else "record lost"
 
     def load(self) -> dict[str, bytes]:
         """What a process finds when it starts."""

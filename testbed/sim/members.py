@@ -40,8 +40,11 @@ class Member:
         process = self.process
         runs = process is not None and process.listening and not process.paused
         if runs and process is not None and (fresh or process.report_is_due):
-            self._report = process.status_of_host()
-            self._reported_at = now
+            reported = process.status_of_host()
+            if reported is None:  # it ended over the question
+                process, runs = None, False
+            else:
+                self._report, self._reported_at = reported, now
         report = self._report
         return NodeStatus(
             id=self.node,

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from testbed.base import limits
 from testbed.base.links import CLIENTS, LinkRule
 from testbed.base.rand import Random
@@ -45,6 +47,7 @@ class Site:
     trace: Trace
     conditions: Conditions
     observers: list[Observer]
+    happened: Counter[str]
     log: Callable[[str, int, float, float, LogLine], None]  # node, boot, virtual time, wall time, line
     listening: Callable[[Process], None]
     ended: Callable[[Process, str, ExitKind], None]
@@ -104,7 +107,9 @@ class Process:
         self.links.configure(rules, version, now)
         try:
             self.host = Host(self._config, node_class, self._disk.load(), self.clock.now(now))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of whoever runs the simulation
+            raise
+        except BaseException as error:
             self._crash(error)
             return
         for observer in self.site.observers:
@@ -168,7 +173,9 @@ class Process:
             return
         self.alive = False
         self.well_since = math.inf
-        self._disk.crash()
+        came_to = self._disk.crash()
+        if came_to is not None:
+            self.site.happened[came_to] += 1
         self._inbox.clear()
         now = self.site.agenda.now
         self.site.trace.note(now, f"{self.node} ends: {why.reason}".encode())
@@ -201,7 +208,7 @@ class Process:
     def _arrived(self, source: str, boot: int, item: Input) -> None:
         if not self.alive:
             return
-        if len(self._inbox) >= limits.HELD_MESSAGES_MAX:
+        if len(self._inbox) >= limits.HELD_MESSAGES_MAX and not isinstance(item, Connected | Closed):
             self.counters["overflowed"] += 1
             return
         if self.paused or self._syncing or self.links.active:
@@ -235,7 +242,9 @@ class Process:
         assert host is not None
         try:
             out = host.step(inputs, self.clock.now(now))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of whoever runs the simulation
+            raise
+        except BaseException as error:
             self._crash(error)
             return
         if not host.was_idle:
@@ -280,7 +289,9 @@ class Process:
         assert self.host is not None
         try:
             out = make(self.clock.now(now))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of whoever runs the simulation
+            raise
+        except BaseException as error:
             self._crash(error)
             return
         self._stepped(out, now)
@@ -303,6 +314,7 @@ class Process:
         takes = conditions.sync * (1.0 + 2.0 * random())
         if conditions.stall_rate and random() < conditions.stall_rate:
             takes += conditions.stall * random()
+            self.site.happened["sync stalled"] += 1
         if takes > self._config.heartbeat:
             self.well_since = math.inf  # for those around it that is as good as a pause
         if self._killed_in_sync:
@@ -367,10 +379,10 @@ class Process:
             self._arm()
 
     def _stop(self) -> None:
-        if not self.alive or self._leaving or self.paused:
+        if not self.alive or self._leaving:
             return
         self.site.agenda.at(self.site.agenda.now + STOP_AGAIN_S, self._stop)
-        if self._syncing:
+        if self._syncing or self.paused:
             return
         last = self.site.agenda.now >= self.stopping_since + STOP_PATIENCE_S
         host = self.host
@@ -391,7 +403,8 @@ class Process:
         if isinstance(error, SystemExit):
             clean = error.code in (None, 0)
             code = error.code if isinstance(error.code, int) else 0 if clean else 1
-            self.end(Ended(f"exited with code {code}", "clean" if clean else "failed"))
+            words = f": {error.code}" if isinstance(error.code, str) else ""
+            self.end(Ended(f"exited with code {code}{words}", "clean" if clean else "failed"))
         else:
             self.end(Ended(f"crashed: {text}", "failed"))
 
@@ -452,10 +465,16 @@ class Process:
         now = self.site.agenda.now
         self.site.log(self.node, self.host.boot if self.host else 0, now, self.clock.wall(now), line)
 
-    def status_of_host(self) -> dict[str, Any]:
-        """As the node reports itself."""
+    def status_of_host(self) -> dict[str, Any] | None:
+        """As the node reports itself, through a codec: nothing is shared. None if it crashed over the question."""
         assert self.host is not None
         self.report_is_due = False
-        shown = self.host.status()
-        shown["counters"] = {**shown["counters"], **self.counters, **self.links.counters}
-        return shown
+        try:
+            shown = msgspec.msgpack.decode(msgspec.msgpack.encode(self.host.status()))
+        except KeyboardInterrupt:  # of whoever runs the simulation
+            raise
+        except BaseException as error:
+            self._crash(error)
+            return None
+        counters = {**shown["counters"], **self.counters, **self.links.counters}
+        return {**shown, "counters": counters}

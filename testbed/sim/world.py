@@ -4,7 +4,8 @@ It runs the same `Host`, links and client programs as the live world. Time passe
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,8 @@ from testbed.sim.trace import Trace
 POLL_S: Final = 0.02  # how often `wait` looks again at what no event announces
 OBEY_S_MAX: Final = 0.01  # until a node has the newest link rules
 KILLED_IN_SYNC: Final = 0.5  # of kills strike while the node next syncs, where the most can go wrong ...
-KILLED_BY_HEARTBEATS: Final = 1.0  # ... but so many heartbeats later at the latest
+KILLED_BY_HEARTBEATS: Final = 5.0  # ... but so many heartbeats later at the latest
+PASS_HEARTBEATS: Final = 10  # between two looks of the observers at what only time shows
 STOP_S_MAX: Final = 3.0  # as in the live world: a node that is asked to stop and does not is ended
 START_S_MAX: Final = 30.0
 SEED_BITS: Final = 32
@@ -64,6 +66,7 @@ class SimWorld:
             self.trace,
             conditions,
             self._observers,
+            Counter(),
             self._logs.write,
             self._listening,
             self._ended,
@@ -83,7 +86,7 @@ class SimWorld:
 
     def open(self) -> None:
         """Start all nodes; returns when each listens or has ended."""
-        self._pass_second()
+        self._pass()
         for member in self._members.values():
             self._start(member)
         self.wait(lambda: all(m.process is None or m.process.listening for m in self._members.values()), START_S_MAX)
@@ -220,6 +223,11 @@ class SimWorld:
         """If they are kept."""
         return self.trace.lines
 
+    @property
+    def sometimes(self) -> Mapping[str, int]:
+        """Of `SIMULATED_SOMETIMES`, how often each happened."""
+        return self._site.happened
+
     def observe(self, observer: Observer) -> None:
         """Call it from now on."""
         self._observers.append(observer)
@@ -243,10 +251,10 @@ class SimWorld:
 
     # --- the laboratory ---
 
-    def _pass_second(self) -> None:
+    def _pass(self) -> None:
         for observer in self._observers:
             observer.passed(self._agenda.now)
-        self._agenda.at(self._agenda.now + 1.0, self._pass_second)
+        self._agenda.at(self._agenda.now + PASS_HEARTBEATS * self.settings.heartbeat, self._pass)
 
     def _start(self, member: Member) -> None:
         if self._closed:

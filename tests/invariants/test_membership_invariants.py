@@ -128,7 +128,7 @@ def test_a_death_that_is_not_noticed_is_seen_unless_the_observer_was_away_or_cut
         cluster = settled()
         monkeypatch.setattr(Membership, "_judge", nothing)
         cluster.end("n3")
-        cluster.run(9.0)
+        cluster.run(7.0)
         assert cluster.broken == []
         if excuse == "away":
             cluster.truth.well |= {"n1": cluster.now, "n2": cluster.now}
@@ -137,6 +137,20 @@ def test_a_death_that_is_not_noticed_is_seen_unless_the_observer_was_away_or_cut
         cluster.run(3.0)
         assert cluster.broken == ([] if excuse else ["unnoticed-death"])
         monkeypatch.undo()
+
+
+def test_a_death_that_is_suspected_for_ever_is_not_noticed_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = settled()
+    right = Membership._change
+    monkeypatch.setattr(
+        Membership, "_change", lambda self, member, state, *why: state == "failed" or right(self, member, state, *why)
+    )
+    cluster.end("n3")
+    cluster.run(7.0)
+    assert view(cluster, "n1", "n3").state == "suspect"
+    assert cluster.broken == []
+    cluster.run(3.0)
+    assert cluster.broken == ["unnoticed-death"]
 
 
 def test_a_conviction_that_outlives_its_reason_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +162,7 @@ def test_a_conviction_that_outlives_its_reason_is_seen(monkeypatch: pytest.Monke
         cluster.paused = set()
         cluster.truth.well["n2"] = cluster.now
         monkeypatch.setattr(Membership, "_answer_claim", nothing)  # it never refutes
-        cluster.run(9.0)
+        cluster.run(7.0)
         assert view(cluster, "n1", "n2").state == "failed"
         assert cluster.broken == []
         if excuse == "away":

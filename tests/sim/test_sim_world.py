@@ -187,3 +187,83 @@ def test_what_is_done_to_a_node_that_is_down_does_nothing(act):
         cluster.world.wait(lambda: False, 5.0)
         assert cluster.world.status()["n2"].state == "down"
         assert len(cluster.world.exits()) == exits
+
+
+class Moody(Node):
+    """Its status raises, and its hooks raise what is no Exception."""
+
+    def on_status(self):
+        if self.load("asked"):
+            raise ValueError("do not ask me")
+        return [1, 2]
+
+    def on_request(self, request, body):
+        if body == "exit":
+            raise GeneratorExit
+        self.save("asked", True)
+        self.reply(request, "never ask again")
+
+
+def test_a_node_that_raises_when_asked_for_its_status_crashes_and_not_the_laboratory():
+    with simulated(nodes=1, node=Moody) as cluster:
+        cluster.client().request("be moody")
+        assert cluster.status()["n1"].state == "down"
+        assert cluster.world.exits()[-1].reason == "crashed: ValueError: do not ask me"
+
+
+def test_whatever_a_hook_raises_is_a_crash_of_its_node():
+    with simulated(nodes=1, node=Moody) as cluster:
+        with pytest.raises(Unknown):
+            cluster.client().request("exit")
+        assert cluster.world.exits()[-1].reason == "crashed: GeneratorExit"
+
+
+def test_what_a_node_shows_is_no_part_of_it():
+    with simulated(nodes=1, node=Moody) as cluster:
+        cluster.status()["n1"].extra.append(99)
+        assert cluster.status()["n1"].extra == [1, 2]
+
+
+def test_a_node_that_is_paused_while_it_stops_goes_on_stopping_once_it_is_resumed():
+    with simulated() as cluster:
+        leader = cluster.wait_for_leader()
+        cluster.world.set_links([LinkRule(leader, peer, "drop") for peer in cluster.nodes if peer != leader])
+        cluster.world.wait(lambda: False, 0.1)
+        asked = cluster.world.now()
+        cluster.world.terminate(leader)
+        cluster.world.wait(lambda: False, 0.05)
+        cluster.pause(leader)
+        cluster.world.wait(lambda: False, 0.1)
+        cluster.world.resume(leader)
+        cluster.wait_for(lambda: cluster.world.status()[leader].state == "down")
+        assert cluster.world.now() - asked < 2.0
+
+
+class Publisher(Node):
+    """Publishes more than a paused peer has room for; tells which connections it saw close."""
+
+    def on_start(self):
+        self.closed = []
+        self.set_timer("publish", after=0.01)
+
+    def on_timer(self, name):
+        for number in range(self.options.get("burst", 0)):
+            self.publish(number)
+        self.set_timer("publish", after=0.01)
+
+    def on_closed(self, peer):
+        self.closed.append(peer)
+
+    def on_status(self):
+        return self.closed
+
+
+def test_a_full_inbox_loses_messages_and_no_closed_connection():
+    with simulated(node=Publisher, options={"burst": 200}) as cluster:
+        cluster.pause("n1")
+        cluster.world.wait(lambda: False, 1.0)
+        cluster.kill("n3")
+        cluster.world.wait(lambda: False, 0.1)
+        cluster.resume("n1")
+        cluster.wait_for(lambda: cluster.status()["n1"].extra == ["n3"])
+        assert cluster.status()["n1"].counters["overflowed"] > 0

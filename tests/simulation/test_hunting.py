@@ -53,7 +53,7 @@ def test_a_bug_is_caught_by_a_check_that_must_find_it_or_escapes_and_a_check_tha
         return found
 
     found = only(caught)
-    assert (found.bug, found.world, found.caught, found.false_alarms) == ("no-refutation", "sim", True, [])
+    assert (found.name, found.world, found.caught, found.false_alarms) == ("no-refutation", "sim", True, [])
     assert found.by in ("membership-invariants", "membership")
     assert found.detail
     assert 1 <= found.seeds <= 3
