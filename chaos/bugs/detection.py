@@ -25,7 +25,7 @@ def convicts_at_once() -> Sequence[Replacement]:
     return [(Membership, "_suspect", suspect)]
 
 
-@bug("detection", source="Chandra and Toueg, Unreliable failure detectors, JACM 1996: completeness", caught_by=INVARIANTS)
+@bug("detection", source="Chandra and Toueg, JACM 1996: completeness", caught_by=INVARIANTS)
 def never_suspects() -> Sequence[Replacement]:
     """Silence goes unnoticed: a dead node passes for alive."""
 
