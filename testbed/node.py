@@ -37,6 +37,23 @@ class LogLine(msgspec.Struct, frozen=True):
     fields: dict[str, Any]
 
 
+def log_entry(head: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
+    """A line of a log file, as JSON: `head`, then the line's own fields; one that is called as something in `head` gets
+    a `_`. What JSON cannot hold (such as a dict whose keys are tuples) is shown as Python shows it."""
+    entry = dict(head)
+    for name, value in fields.items():
+        entry[f"{name}_" if name in entry else name] = value
+    try:
+        return _as_json(entry)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return _as_json(
+            {name: value if isinstance(value, str | float) else repr(value) for name, value in entry.items()}
+        )
+
+
+_as_json = msgspec.json.Encoder(enc_hook=str).encode
+
+
 @dataclass(slots=True)
 class Outbox:
     """What a node asked for in one step. Saves hold bytes, or None for a deletion; the last one of a key counts."""

@@ -37,6 +37,36 @@ class NodeStatus:
     note: str | None = None  # why it is down, or will not be restarted
 
 
+def status_of(
+    node: str,
+    state: State,
+    pid: int | None,
+    report: Mapping[str, Any],
+    *,
+    links_version: int,
+    reported_at: float,
+    note: str | None,
+) -> NodeStatus:
+    """`report`: what the node's `Host.status` answered last, with the world's counters among its own."""
+    runs = pid is not None or state != "down"
+    return NodeStatus(
+        id=node,
+        pid=pid,
+        state=state,
+        role=report.get("role") if runs else None,
+        term=report.get("term") if runs else None,
+        leader=report.get("leader") if runs else None,
+        incarnation=report.get("incarnation", 0),
+        links_version=links_version,
+        views=report.get("views", {}),
+        received=report.get("received", {}),
+        counters=report.get("counters", {}),
+        extra=report.get("extra"),
+        reported_at=reported_at,
+        note=note,
+    )
+
+
 @dataclass(frozen=True)
 class Exit:
     """One process that ended: `reason` in words, `expected` where a fault or a stop asked for it. `at` in seconds."""

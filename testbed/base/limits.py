@@ -33,4 +33,6 @@ CLIENT_PENDING_MAX = 50_000  # operations of one process's clients in flight
 
 # --- supervision ---
 NAME_LENGTH_MAX = 64
+STOP_PATIENCE_S = 1.0  # how long a node that is asked to stop may take to hand over
+STOP_S_MAX = 3.0  # between asking it and ending it: a leader hands over within one second
 NODES_MAX = 31  # all-to-all heartbeats and connections: n * (n - 1)

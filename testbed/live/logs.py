@@ -12,7 +12,7 @@ import msgspec
 from loguru import logger
 
 from testbed.live import clock
-from testbed.node import LogLine
+from testbed.node import LogLine, log_entry
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -41,7 +41,7 @@ class NodeLog:
     def _write(self, message: "Message") -> None:
         record = message.record
         extra: dict[str, Any] = record["extra"]
-        entry = {
+        head = {
             "time": round(clock.now(), 6),
             "utc": record["time"].astimezone().isoformat(),
             "node": extra["node"],
@@ -49,19 +49,7 @@ class NodeLog:
             "level": record["level"].name,
             "text": record["message"],
         }
-        for name, value in extra["fields"].items():  # a node's own `time` must not pass for when the line was written
-            entry[f"{name}_" if name in entry else name] = value
-        os.write(self._file, _as_json(entry) + b"\n")
-
-
-def _as_json(entry: dict[str, Any]) -> bytes:
-    """The entry; what JSON cannot hold (such as a dict whose keys are tuples) is shown as Python shows it."""
-    try:
-        return _encode(entry)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return _encode(
-            {name: value if isinstance(value, (str, float)) else repr(value) for name, value in entry.items()}
-        )
+        os.write(self._file, log_entry(head, extra["fields"]) + b"\n")
 
 
 class JsonLines:

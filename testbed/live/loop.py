@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from testbed.base import limits
 from testbed.base.codec import Garbage
 from testbed.base.links import LinkRule
 from testbed.base.rand import Streams
@@ -26,7 +27,6 @@ from testbed.live.storage import Storage
 from testbed.live.transport import Transport
 from testbed.node import LogLine, Node, Outbox
 
-STOP_PATIENCE_S = 1.0  # how long a node that is asked to stop may take to hand over
 LINGER_MS = 200  # for the last messages of a node that stops in good order
 
 
@@ -93,7 +93,7 @@ class NodeProcess:
         self._wake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poller.register(self._wake, zmq.POLLIN)
         self._stopping_since: float | None = None
-        self._stop_patience = STOP_PATIENCE_S
+        self._stop_patience = limits.STOP_PATIENCE_S
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal is for the supervisor to decide about

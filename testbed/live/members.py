@@ -7,7 +7,7 @@ from testbed.live import control
 from testbed.live.control import Ports
 from testbed.live.exits import Asked
 from testbed.live.procfs import observe
-from testbed.ports import NodeStatus
+from testbed.ports import NodeStatus, State, status_of
 
 
 class Member:
@@ -34,26 +34,22 @@ class Member:
 
     def status(self) -> NodeStatus:
         """As the world shows it: the process as it is now, the rest as last reported."""
-        host = self.report.host if self.report is not None else {}
-        if not self.running:
-            state = "down"
-        elif self.pid is not None and observe(self.pid) == "stopped":
-            state = "paused"
-        else:
-            state = "up" if self.listening else "starting"
-        return NodeStatus(
-            id=self.node,
-            pid=self.pid if self.running else None,
-            state=state,  # type: ignore[arg-type]  # one of the four
-            role=host.get("role") if self.running else None,
-            term=host.get("term") if self.running else None,
-            leader=host.get("leader") if self.running else None,
-            incarnation=host.get("incarnation", 0),
-            links_version=self.report.links_version if self.report is not None else 0,
-            views=host.get("views", {}),
-            received=host.get("received", {}),
-            counters={**host.get("counters", {}), **(self.report.transport if self.report is not None else {})},
-            extra=host.get("extra"),
+        report = self.report
+        host = report.host if report is not None else {}
+        counters = {**host.get("counters", {}), **(report.transport if report is not None else {})}
+        return status_of(
+            self.node,
+            self._state(),
+            self.pid if self.running else None,
+            {**host, "counters": counters},
+            links_version=report.links_version if report is not None else 0,
             reported_at=self.reported_at,
             note=self.note,
         )
+
+    def _state(self) -> State:
+        if not self.running:
+            return "down"
+        if self.pid is not None and observe(self.pid) == "stopped":
+            return "paused"
+        return "up" if self.listening else "starting"

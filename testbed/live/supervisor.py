@@ -17,6 +17,7 @@ import zmq
 
 from testbed.base.codec import Garbage
 from testbed.base.errors import UsageError
+from testbed.base.limits import STOP_S_MAX
 from testbed.base.links import LinkRule
 from testbed.base.rand import Streams, entropy
 from testbed.client import ClientProgram
@@ -42,7 +43,6 @@ from testbed.live.sockets import LOOPBACK
 from testbed.ports import ClusterSettings, Exit, NodeStatus
 
 START_S_MAX = 30.0  # a starved machine forks slowly; a node that needs longer than this does not start at all
-STOP_S_MAX = 3.0  # between TERM and KILL: a leader hands over within one second
 CLOSE_S_MAX = STOP_S_MAX + 2.0  # then the fork server itself is ended, and everything with it
 FRESH_S_MAX = 0.5  # how long `status(fresh=True)` waits for nodes that may be starved
 HINDRANCES = (EXIT_ADDRESS_IN_USE, EXIT_CORRUPT_STORAGE, EXIT_USAGE)

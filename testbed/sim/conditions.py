@@ -14,8 +14,8 @@ class Conditions:
 
     latency: float  # of a message, at the least
     jitter: float  # and up to so much more
-    spike_rate: float  # a message in this many ...
-    spike: float  # ... takes up to so much longer; it holds up those behind it on its link
+    spike_rate: float  # a message spikes with this probability:
+    spike: float  # ... it takes up to so much longer; it holds up those behind it on its link
     sync: float  # what a disk takes to sync, at the least; up to three times as long
     stall_rate: float
     stall: float  # a sync that stalls takes up to so much longer

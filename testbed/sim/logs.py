@@ -4,14 +4,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Final
 
-import msgspec
-
-from testbed.node import LogLine
+from testbed.node import LogLine, log_entry
 
 LEVELS_KEPT: Final = ("INFO", "WARNING", "ERROR")
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # nobody's: a simulated wall clock has to show something
-
-_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Logs:
@@ -25,7 +21,7 @@ class Logs:
         """One line, at `time` (virtual seconds) and as the node's wall clock (seconds) shows it."""
         if self._directory is None or line.level not in LEVELS_KEPT:
             return
-        entry = {
+        head = {
             "time": round(time, 6),
             "utc": (EPOCH + timedelta(seconds=wall)).isoformat(),
             "node": node,
@@ -33,15 +29,7 @@ class Logs:
             "level": line.level,
             "text": line.text,
         }
-        for name, value in line.fields.items():
-            entry[f"{name}_" if name in entry else name] = value
-        try:
-            shown = _encode(entry)
-        except (TypeError, ValueError, OverflowError, RecursionError):  # what JSON cannot hold
-            shown = _encode(
-                {name: value if isinstance(value, str | float) else repr(value) for name, value in entry.items()}
-            )
-        self._file(node, boot).write(shown + b"\n")
+        self._file(node, boot).write(log_entry(head, line.fields) + b"\n")
 
     def _file(self, node: str, boot: int) -> IO[bytes]:
         file = self._files.get((node, boot))

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from testbed.core.restart import NodeRestarts, RestartPolicy
-from testbed.ports import NodeStatus
+from testbed.ports import NodeStatus, State, status_of
 from testbed.sim.disk import Disk
 from testbed.sim.process import Process
 
@@ -45,25 +45,17 @@ class Member:
                 process, runs = None, False
             else:
                 self._report, self._reported_at = reported, now
-        report = self._report
-        return NodeStatus(
-            id=self.node,
-            pid=process.pid if process is not None else None,
-            state=self._state(),
-            role=report.get("role") if process is not None else None,
-            term=report.get("term") if process is not None else None,
-            leader=report.get("leader") if process is not None else None,
-            incarnation=report.get("incarnation", 0),
+        return status_of(
+            self.node,
+            self._state(),
+            process.pid if process is not None else None,
+            self._report,
             links_version=process.links.version if runs and process is not None else 0,
-            views=report.get("views", {}),
-            received=report.get("received", {}),
-            counters=report.get("counters", {}),
-            extra=report.get("extra"),
             reported_at=self._reported_at,
             note=self.note,
         )
 
-    def _state(self) -> Any:
+    def _state(self) -> State:
         if self.process is None:
             return "down"
         if self.process.paused:

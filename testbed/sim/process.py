@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from testbed.ports import Observer
 
 WAKE_LATE_S = 1e-5  # a timer fires a little late: a loop that sets timers of no length must still let time pass
-STOP_PATIENCE_S = 1.0  # how long a node that is asked to stop may take to hand over; as in the live loop ...
-STOP_AGAIN_S = 0.01  # ... and how often it is asked meanwhile
+STOP_AGAIN_S = 0.01  # how often a node that is asked to stop is asked whether it is ready to
 
 
 @dataclass
@@ -158,7 +157,7 @@ class Process:
             self.end(KILLED)
 
     def terminate(self) -> None:
-        """Stop in good order, within `STOP_PATIENCE_S`."""
+        """Stop in good order, within `limits.STOP_PATIENCE_S`."""
         if self.host is None:
             self.end(STOPPED)
             return
@@ -384,7 +383,7 @@ class Process:
         self.site.agenda.at(self.site.agenda.now + STOP_AGAIN_S, self._stop)
         if self._syncing or self.paused:
             return
-        last = self.site.agenda.now >= self.stopping_since + STOP_PATIENCE_S
+        last = self.site.agenda.now >= self.stopping_since + limits.STOP_PATIENCE_S
         host = self.host
         assert host is not None
 

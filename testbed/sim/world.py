@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from testbed.base.errors import UsageError
+from testbed.base.limits import STOP_S_MAX
 from testbed.base.links import LinkRule, combine
 from testbed.base.rand import Streams, entropy
 from testbed.client import ClientProgram
@@ -33,7 +34,6 @@ OBEY_S_MAX: Final = 0.01  # until a node has the newest link rules
 KILLED_IN_SYNC: Final = 0.5  # of kills strike while the node next syncs, where the most can go wrong ...
 KILLED_BY_HEARTBEATS: Final = 5.0  # ... but so many heartbeats later at the latest
 PASS_HEARTBEATS: Final = 10  # between two looks of the observers at what only time shows
-STOP_S_MAX: Final = 3.0  # as in the live world: a node that is asked to stop and does not is ended
 START_S_MAX: Final = 30.0
 SEED_BITS: Final = 32
 FIRST_PID: Final = 1000
