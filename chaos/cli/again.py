@@ -57,7 +57,10 @@ def _shown(result: dict[str, Any], before: str) -> str:
         line = f"was {before}; now {', '.join(result['verdicts'])}"
     else:
         line = f"failed again in {result['failed']} of {result['times']} repetitions"
-        line += f", {result['failed_the_same_way']} of them in the same way ({result['failure']})"
+        if result["world"] == "live" and "-invariants" in result["failure"]:
+            line += f"; it was {result['failure']}, which only a simulation can see"
+        else:
+            line += f", {result['failed_the_same_way']} of them in the same way ({result['failure']})"
     if result.get("same_digest") is True:
         line += "; event for event the same run"
     elif result.get("same_digest") is False:
