@@ -248,7 +248,7 @@ class Process:
             return
         if not host.was_idle:
             self._stepped(out, now)
-        elif self._leaving or self._inbox:
+        elif self._leaving or self._inbox or self._shown:
             self._settle()
         else:
             self._arm()
@@ -341,7 +341,7 @@ class Process:
             return
         if self._leaving:
             self.end(STOPPED)
-        elif self._inbox and not self.paused:
+        elif (self._inbox or self._shown) and not self.paused:
             self._turn()
         else:
             self._arm()

@@ -267,3 +267,24 @@ def test_a_full_inbox_loses_messages_and_no_closed_connection():
         cluster.resume("n1")
         cluster.wait_for(lambda: cluster.status()["n1"].extra == ["n3"])
         assert cluster.status()["n1"].counters["overflowed"] > 0
+
+
+class Saver(Publisher):
+    """Saves now and then."""
+
+    def on_timer(self, name):
+        self.save("at", self.now)
+        self.set_timer("again", after=0.05)
+
+
+def test_what_link_rules_show_in_the_middle_of_a_sync_is_told_at_its_end():
+    with simulated(node=Saver) as cluster:
+        agenda, process = cluster.world._agenda, cluster.world._members["n1"].process
+        cluster.world.wait(lambda: False, 0.5)
+        while not process._syncing:
+            agenda.run(until=agenda.next)
+        process.obey((LinkRule("n1", "n2", "reset"),), 1)
+        assert process.host.node.closed == []
+        while process._syncing:
+            agenda.run(until=agenda.next)
+        assert process.host.node.closed == ["n2"]
