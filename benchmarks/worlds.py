@@ -76,8 +76,8 @@ def row(found: Found) -> tuple[str, ...]:
     """Run it live; a line of the table. The operations are those of a simulated run."""
     bug, scenario = found.bug, found.shrunk.scenario
     simulated = simulate(scenario, found.seed, plant=bug.name).result
-    runs = [_seen(bug, Run(scenario, seed=found.seed, plant=bug.name, kept=False).execute()) for _ in range(TIMES)]
-    without = [Run(scenario, seed=found.seed, kept=False).execute()["verdict"] for _ in range(TIMES_WITHOUT)]
+    runs = [_seen(bug, Run(scenario, seed=found.seed, plant=bug.name, out=None).execute()) for _ in range(TIMES)]
+    without = [Run(scenario, seed=found.seed, out=None).execute()["verdict"] for _ in range(TIMES_WITHOUT)]
     by = Counter(check for checks in runs for check in checks)
     return (
         bug.name,

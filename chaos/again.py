@@ -111,4 +111,4 @@ def _failure(scenario: Scenario, kept: Kept) -> str | None:
 
 
 def _run(scenario: Scenario, kept: Kept, world: World, out: str | Path | None) -> dict[str, Any]:
-    return Run(scenario, seed=kept.seed, world=world, plant=kept.plant, kept=out is not None, out=out or "").execute()
+    return Run(scenario, seed=kept.seed, world=world, plant=kept.plant, out=out).execute()

@@ -80,7 +80,7 @@ class _Load:
 
 
 class Run:
-    """One run of a scenario. `directory` is where everything about it is kept; nowhere, if not to be `kept`.
+    """One run of a scenario. `directory`, below `out`, is where everything about it is kept; nowhere without `out`.
 
     `plant`: the name of a bug of the catalogue. In the world `sim`, invariants are watched as well; if the run is to be
     `traced`, every event is kept there, as a line of `trace`.
@@ -93,10 +93,9 @@ class Run:
         seed: int | None = None,
         duration: float | None = None,
         world: Literal["live", "sim"] = "live",
-        out: str | Path = "runs",
+        out: str | Path | None = "runs",
         watcher: Watcher | None = None,
         plant: str | None = None,
-        kept: bool = True,
         traced: bool = False,
     ) -> None:
         if plant is not None:
@@ -111,9 +110,8 @@ class Run:
         self._search = search_path(scenario.source)
         self._loads = [self._load(number, spec) for number, spec in enumerate(scenario.workloads, 1)]
         self._codec = Codec(self._node_messages())
-        self._out = Path(out)
+        self._out = Path(out) if out is not None else None
         self.directory: Path | None = None
-        self._kept = kept
         self._traced = traced
         self.trace: list[str] | None = None
         self._invariants: Invariants | None = None
@@ -146,9 +144,9 @@ class Run:
             raise UsageError(self.scenario.source, "cluster.node", f"{name} is no subclass of testbed.Node")
         return node.messages
 
-    def _make_directory(self) -> Path:
-        directory = self._out / f"{utc_stamp()}-{self.scenario.name}-{self.seed}"
-        latest = self._out / "latest"
+    def _make_directory(self, out: Path) -> Path:
+        directory = out / f"{utc_stamp()}-{self.scenario.name}-{self.seed}"
+        latest = out / "latest"
         if latest.exists() and not latest.is_symlink():
             raise UsageError(latest, "--out", "is in the way: it is to be a link to the latest run")
         try:
@@ -166,8 +164,8 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Do it all; the run's summary. UsageError if the cluster cannot be started; Ctrl-C heals and stops all."""
-        if self._kept:
-            self.directory = self._make_directory()
+        if self._out is not None:
+            self.directory = self._make_directory(self._out)
         with planted(self.plant) if self.plant is not None else nullcontext():
             cluster = self._start_cluster()
             world = cluster.world

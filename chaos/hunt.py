@@ -81,5 +81,5 @@ def _scenario(bug: Bug, shipped: Callable[[str], Path]) -> Path:
 
 
 def _live(path: Path, seed: int, plant: str | None) -> list[tuple[str, str]]:
-    summary = Run(load_scenario(path), seed=seed, plant=plant, kept=False).execute()
+    summary = Run(load_scenario(path), seed=seed, plant=plant, out=None).execute()
     return [(check["name"], check["detail"]) for check in summary["checks"] if check["verdict"] == "invalid"]

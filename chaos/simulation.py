@@ -65,7 +65,7 @@ def simulate(
 ) -> Done:
     """Run exactly this scenario with this seed in simulation. `out`: the parent of a run directory, if it is kept."""
     passed = stopwatch()
-    run = Run(scenario, seed=seed, world="sim", plant=plant, kept=out is not None, out=out or "", traced=traced)
+    run = Run(scenario, seed=seed, world="sim", plant=plant, out=out, traced=traced)
     with _collecting_rarely():
         summary = run.execute()
     wrong = [check for check in summary["checks"] if check["verdict"] != "valid"]

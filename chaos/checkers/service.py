@@ -146,26 +146,9 @@ def availability(
     the longest stretch, in seconds of the history's clock. Raises ValueError if the events do not pair up.
     """
     word, requests = _requests(history, writes)
-    acknowledged = _acknowledged(requests)
-    completions = [request.ended for request in acknowledged]
     bound_ns = _ns(bound_s)
-    longest = idle = NO_STRETCH
-    judged = served = asked = 0
-    for start, end in windows:
-        inside = completions[bisect_left(completions, start) : bisect_right(completions, end)]
-        served += bool(inside)
-        if end - start <= bound_ns:
-            continue
-        judged += 1
-        asked += any(request.invoked < end and request.ended > start for request in requests)
-        for gap in (_Stretch(*pair) for pair in pairwise([start, *inside, end])):
-            if gap.length <= bound_ns:
-                longest = max(longest, gap, key=lambda stretch: stretch.length)
-                continue
-            unanswered = _longest_unanswered(requests, gap, bound_ns)
-            longest = max(longest, unanswered, key=lambda stretch: stretch.length)
-            idle = max(idle, gap, key=lambda stretch: stretch.length)
-    verdict = _service_verdict("availability", len(acknowledged))
+    longest, idle, judged, served, asked = _gaps(requests, windows, bound_ns)
+    verdict = _service_verdict("availability", len(_acknowledged(requests)))
     if longest.length > bound_ns:
         return verdict(
             "invalid",
@@ -192,6 +175,41 @@ def availability(
         f"at most {_s(longest.length):.3f} s without an acknowledged {word} in {judged} windows"
         f" (bound {bound_s:g} s){unasked}",
     )
+
+
+class _Gaps(NamedTuple):
+    """Over all windows: the longest gap that counts, and the longest in which few or none were asked for.
+
+    How many windows were `judged` because they are longer than the bound, in how many of those some write was `asked`
+    for, and how many windows of any length were `served` at all.
+    """
+
+    longest: _Stretch
+    idle: _Stretch
+    judged: int
+    served: int
+    asked: int
+
+
+def _gaps(requests: Sequence[_Request], windows: Iterable[tuple[int, int]], bound_ns: int) -> _Gaps:
+    completions = [request.ended for request in _acknowledged(requests)]
+    longest = idle = NO_STRETCH
+    judged = served = asked = 0
+    for start, end in windows:
+        inside = completions[bisect_left(completions, start) : bisect_right(completions, end)]
+        served += bool(inside)
+        if end - start <= bound_ns:
+            continue
+        judged += 1
+        asked += any(request.invoked < end and request.ended > start for request in requests)
+        for gap in (_Stretch(*pair) for pair in pairwise([start, *inside, end])):
+            if gap.length <= bound_ns:
+                longest = max(longest, gap, key=lambda stretch: stretch.length)
+                continue
+            unanswered = _longest_unanswered(requests, gap, bound_ns)
+            longest = max(longest, unanswered, key=lambda stretch: stretch.length)
+            idle = max(idle, gap, key=lambda stretch: stretch.length)
+    return _Gaps(longest, idle, judged, served, asked)
 
 
 def recovery(
