@@ -37,6 +37,7 @@ from testbed.node import Node
 from testbed.ports import SimulatedWorld, World
 
 JUDGE_BUDGET_S = 60.0  # for all models together; a run is judged in a second or two
+DRAIN_S_MAX = 120.0  # for the clients to read what is left; a queue of a minute's messages takes seconds
 MEMBERSHIP_ELECTION_TIMEOUTS = 10  # for the views to converge after the last heal ...
 MEMBERSHIP_HEARTBEATS = 40  # ... and a conviction takes up to 29 heartbeats: 5 to suspicion, 24 more for the verdict
 SEED_BITS = 31
@@ -213,6 +214,7 @@ class Run:
             nemesis.run(self.schedule, until=self.start_time + self.duration, start=self.start_time)
         end = world.now()
         self._stop_clients(world)
+        undrained = self._drain(world)
         views, up = self._final_views(world)
         records = tuple(shift(record, -self.start_time) for record in nemesis.records)
         return Observed(
@@ -226,6 +228,7 @@ class Run:
             up=up,
             healed=max((record.healed for record in records if record.healed is not None), default=0.0),
             end=end - self.start_time,
+            undrained=undrained,
             broken=tuple(
                 (load.name, "; ".join(client.broken for client in load.clients if client.broken is not None))
                 for load in self._loads
@@ -262,6 +265,7 @@ class Run:
                     random=streams.stream("workload", place, "pace", number),
                     origin=self.start_time,
                     allowance=allowance,
+                    leases=load.workload.leases,
                 )
                 load.clients.append(client)
                 process += 1
@@ -277,6 +281,17 @@ class Run:
         world.wait(
             lambda: all(client.finished for client in clients), 2 * bound(self.scenario.cluster.election_timeout)
         )
+
+    def _drain(self, world: World) -> tuple[str, ...]:
+        """What the workloads do last; the names of those that did not come to an end with it."""
+        streams = Streams(self.seed)
+        for place, load in enumerate(self._loads):
+            for number, client in enumerate(load.clients):
+                if client.finished:
+                    random = streams.stream("workload", place, "drain", number)
+                    world.tell_client(client, load.workload.drain(number, random))
+        world.wait(lambda: all(client.drained for load in self._loads for client in load.clients), DRAIN_S_MAX)
+        return tuple(load.name for load in self._loads if not all(client.drained for client in load.clients))
 
     def _final_views(self, world: World) -> tuple[dict[str, Mapping[str, str]], frozenset[str]]:
         """What the nodes believe of each other once that has settled, or after the bound for it.

@@ -198,6 +198,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._added: list[Event] = []
+        self._lapses = 0
 
     def __len__(self) -> int:
         return len(self._added)
@@ -219,6 +220,11 @@ class Recorder:
         self._added.append(
             Event(index=-1, time=time, process=process, type=type, f=f, key=key, value=value, error=error)
         )
+
+    def lapse(self, time: int, f: str, key: Any = None, value: Any = None) -> None:
+        """Record what may happen by itself from `time` on: invoked under a process of its own, below 0, never completed."""
+        self._lapses += 1
+        self.add(time, -self._lapses, "invoke", f, key, value)
 
     def events(self) -> list[Event]:
         """All events so far in real-time order, numbered from 0.

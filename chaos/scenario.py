@@ -34,7 +34,12 @@ OPERATIONS_MAX: Final = 10**9  # of one workload: days of what a cluster can do
 FAULT_S_MIN: Final = 0.01  # for `every` and `for`: anything shorter ends before it can be seen in effect
 SEED_MAX: Final = 2**63 - 1
 
-BUILTIN_WORKLOADS: Final[Mapping[str, frozenset[str]]] = {"kv": frozenset()}  # kind -> the further keys it takes
+Options = Mapping[str, Literal["duration", "flag"]]  # the further keys of a workload, and what each of them is
+BUILTIN_WORKLOADS: Final[Mapping[str, Options]] = {
+    "kv": {},
+    "queue": {"visibility": "duration"},
+    "lock": {"lease": "duration", "fenced": "flag"},
+}
 
 _IMPORTABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -104,21 +109,18 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""  # as it was read
 
 
-def load_scenario(path: str | Path, workloads: Mapping[str, frozenset[str]] = BUILTIN_WORKLOADS) -> Scenario:
-    """The scenario in that file. Raises UsageError naming file, key and reason for whatever is wrong with it.
-
-    `workloads`: the kinds of workload that need no module, each with the further keys it takes.
-    """
+def load_scenario(path: str | Path) -> Scenario:
+    """The scenario in that file. Raises UsageError naming file, key and reason for whatever is wrong with it."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(path, "", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise UsageError(path, "", f"is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    return parse_scenario(text, str(path), workloads)
+    return parse_scenario(text, str(path))
 
 
-def parse_scenario(text: str, source: str, workloads: Mapping[str, frozenset[str]] = BUILTIN_WORKLOADS) -> Scenario:
+def parse_scenario(text: str, source: str) -> Scenario:
     """The scenario in that text; see `load_scenario`. A scenario without a name is called after its file."""
     try:
         values = tomllib.loads(text)
@@ -134,7 +136,7 @@ def parse_scenario(text: str, source: str, workloads: Mapping[str, frozenset[str
         name=name,
         duration=top.duration("duration"),
         cluster=cluster,
-        workloads=tuple(_workload(entry, workloads) for entry in top.tables("workload")),
+        workloads=tuple(_workload(entry) for entry in top.tables("workload")),
         faults=tuple(_fault(entry, cluster.names) for entry in top.tables("fault")),
         seed=top.integer("seed", low=0, high=SEED_MAX) if top.has("seed") else None,
         source=source,
@@ -171,13 +173,16 @@ def _options(table: Table) -> Mapping[str, Any]:
     return table.values
 
 
-def _workload(table: Table, builtin: Mapping[str, frozenset[str]]) -> WorkloadSpec:
+def _workload(table: Table) -> WorkloadSpec:
     kind = table.text("kind")
     own = ("kind", "clients", "rate", "operations")
-    if kind in builtin:
-        table.only((*own, *sorted(builtin[kind])))
+    if kind in BUILTIN_WORKLOADS:
+        table.only((*own, *sorted(BUILTIN_WORKLOADS[kind])))
+        for key, form in BUILTIN_WORKLOADS[kind].items():
+            if table.has(key):
+                table.duration(key) if form == "duration" else table.flag(key)
     elif not _IMPORTABLE.match(kind):
-        table.fail("kind", f'no workload {kind!r}, and not "module:Class" either{suggest(kind, builtin)}')
+        table.fail("kind", f'no workload {kind!r}, and not "module:Class" either{suggest(kind, BUILTIN_WORKLOADS)}')
     return WorkloadSpec(
         kind=kind,
         clients=table.integer("clients", CLIENTS_DEFAULT, low=1, high=CLIENT_PENDING_MAX),

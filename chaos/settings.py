@@ -87,6 +87,12 @@ class Table:
             self.fail(key, f"{value!r} is none of {', '.join(options)}{suggest(value, options)}")
         return found
 
+    def flag(self, key: str) -> bool:
+        value = self._get(key, REQUIRED)
+        if not isinstance(value, bool):
+            self._mistyped(key, value, "true or false")
+        return value
+
     def names(self, key: str, value: object) -> tuple[str, ...]:
         """`value`, found at `key`, as a list of strings that is not empty and names nothing twice."""
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from chaos.checkers import check
+from chaos.checkers import check, operations_of
+from chaos.checkers.locks import lapses
 from chaos.checkers.model import Verdict
 from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
 from chaos.history import NEMESIS, NS_PER_S, Event
@@ -35,6 +36,7 @@ class Observed(msgspec.Struct, frozen=True):
 
     `histories`: per workload its name, its judges, and its events. `views`: what each node believed of each peer in the
     end; `up`: who was up then. `broken`: per workload whose own assertions failed its name, and what failed.
+    `undrained`: the workloads that did not come to their end after the last heal.
     """
 
     nodes: tuple[str, ...]
@@ -48,14 +50,19 @@ class Observed(msgspec.Struct, frozen=True):
     healed: float
     end: float
     broken: tuple[tuple[str, str], ...] = ()
+    undrained: tuple[str, ...] = ()
 
 
 def judge(seen: Observed, expired: Callable[[], bool]) -> list[Check]:
-    """Every check of the run, models first."""
+    """Every check of the run, models first.
+
+    Of several models for a workload, each judges the operations it knows. Raises ValueError if none knows one of them.
+    """
     checks: list[Check] = []
     for name, models, history in seen.histories:
+        known = frozenset[str]().union(*map(operations_of, models))
         for model in models:
-            checks.append(of_verdict(check(history, model, expired=expired), name))
+            checks.append(of_verdict(check(history, model, expired=expired, others=known), name))
         checks += _service(seen, name, history)
     checks += [Check("workload", name, "invalid", failure) for name, failure in seen.broken]
     checks.append(of_verdict(membership(seen.views, seen.up), None))
@@ -86,10 +93,11 @@ def bound(election_timeout: float) -> float:
 
 
 def operation_counts(histories: Sequence[Sequence[Event]]) -> dict[str, int]:
-    """How many operations ended in which way; one that never completed is info."""
+    """How many operations ended in which way; one that never completed is info. The end of a lease is none."""
     counts: Counter[str] = Counter(ok=0, fail=0, info=0)
     for history in histories:
-        kinds = Counter(event.type for event in history if event.process != NEMESIS)
+        nobody = lapses(history) | {NEMESIS}
+        kinds = Counter(event.type for event in history if event.process not in nobody)
         counts.update({kind: kinds[kind] for kind in ("ok", "fail")})
         counts["info"] += kinds["invoke"] - kinds["ok"] - kinds["fail"]
     return dict(counts)
@@ -161,6 +169,7 @@ def _coverage(seen: Observed) -> Check:
         for name, _, history in seen.histories
         if not any(event.type == "ok" for event in history if event.process != NEMESIS)
     ]
+    gaps += [f"workload {name} did not read all that was left" for name in seen.undrained]
     if gaps:
         return Check("coverage", None, "unknown", "; ".join(gaps))
     counts = summary(seen.records, seen.planned)

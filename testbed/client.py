@@ -10,8 +10,9 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from testbed.base.codec import Codec, Garbage, Raw, pack, unpack
+from testbed.base.limits import CLOCK_DRIFT_MAX
 from testbed.core import requests
-from testbed.core.services.commands import Command, Query
+from testbed.core.services.commands import Acquire, Command, Query, Take
 
 ASK_AGAIN_AFTER_S = 0.02  # between attempts while nobody leads: short beside an election, long beside a round trip
 ASK_AGAIN_AFTER_S_MAX = 0.05
@@ -84,11 +85,15 @@ class ClientProgram(Protocol):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of an operation: `ok` with a value, `fail` (it definitely did not happen) or `info` (unknown)."""
+    """What became of an operation: `ok` with a value, `fail` (it definitely did not happen) or `info` (unknown).
+
+    `until`, where a lease was given: the instant, in the seconds of `now`, before which nobody else can be given it.
+    """
 
     type: Literal["ok", "fail", "info"]
     value: Any = None
     error: str | None = None
+    until: float | None = None
 
 
 class PlainRequest(msgspec.Struct, frozen=True):
@@ -129,11 +134,14 @@ class Session:
         return self._operation is not None
 
     def begin(self, operation: Operation, now: float, timeout: float) -> list[Ask]:
-        """Start an operation that is given up at `now + timeout`."""
+        """Start an operation that is given up at `now + timeout`, and what it is ready to wait for in the log."""
         assert self._operation is None, "one operation at a time"
         self.outcome = None
         self._operation = operation
-        self._give_up = now + timeout
+        self._log_times: list[tuple[float, float]] = []  # for `_lease_end`: after the first of these, it was the second
+        self._begun = now
+        self._give_up = now + timeout + (operation.wait if isinstance(operation, Acquire | Take) else 0.0)
+        self._sent_at: dict[int, float] = {}
         self._open: dict[int, str] = {}  # requests of this operation that left and were not answered
         self._in_doubt = False  # some attempt may have taken effect
         self._opening = False
@@ -225,7 +233,7 @@ class Session:
         self._asks += 1
         again = node in self._open.values()  # it owes an answer already: another attempt must hold nothing up
         self._open[self._asks] = node
-        self._asked_at[node] = now
+        self._asked_at[node] = self._sent_at[self._asks] = now
         self.deadline = min(now + (self._pause if again else self._attempt_timeout), self._give_up)
         return [Ask(self._asks, node, body)]
 
@@ -271,14 +279,25 @@ class Session:
                 return self._elsewhere(now)
             self._finish(Outcome("fail", error=self._reason))
             return []
-        return self._replied(node, reply, now, latest=event.ask == self._asks)
+        return self._replied(event.ask, node, reply, now)
 
-    def _replied(self, node: str, reply: Any, now: float, latest: bool) -> list[Ask]:
+    def _replied(self, ask: int, node: str, reply: Any, now: float) -> list[Ask]:
+        latest = ask == self._asks
         match reply:
             case requests.Done():
                 self._leader = node
                 self._finish(Outcome("ok", unpack(reply.result)))
                 return []
+            case requests.Granted():
+                self._leader = node
+                self._log_times.append((self._begun, reply.asked))
+                self._finish(Outcome("ok", unpack(reply.result), until=self._lease_end(reply.until)))
+                return []
+            case requests.Waiting():
+                self._leader = node
+                self._in_doubt = True
+                self._log_times = [(self._sent_at[ask], reply.time)]
+                return self._attempt(now) if latest else []
             case requests.Rejected():
                 self._leader = node
                 self._finish(Outcome("fail", error=reply.error))
@@ -308,6 +327,14 @@ class Session:
                 self._reason = f"an unexpected reply: {type(reply).__name__}"
                 self._in_doubt = True
                 return self._elsewhere(now)
+
+    def _lease_end(self, until: float) -> float:
+        """Before which instant here it cannot be log time `until`.
+
+        Log time goes no faster than the clock here, but for their drift. A leader takes it up where the last entry
+        left it, so that it may fall behind when leaders change, and never gets ahead.
+        """
+        return max(sent + (until - stamped) * (1 - CLOCK_DRIFT_MAX) for sent, stamped in self._log_times)
 
     def _redirected(self, node: str, hint: str | None, now: float) -> list[Ask]:
         """Follow a hint to the leader; one that let an attempt time out lately gets another, while the search goes on:

@@ -5,26 +5,21 @@ It holds the world and the leases of link cuts; it decides nothing about what a 
 
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from testbed.base.codec import Codec, pack
-from testbed.base.errors import OperationError, Refused, Unknown, UsageError
-from testbed.base.limits import COMMAND_BYTES_MAX, NODES_MAX
+from testbed.base.codec import Codec
+from testbed.base.errors import UsageError
+from testbed.base.limits import NODES_MAX
 from testbed.base.links import Cut, LinkRule
-from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, Session, Told
+from testbed.blocking.client import CALL_TIMEOUT_S, Client
 from testbed.core.restart import RestartKind
-from testbed.core.services.commands import PRECONDITION_FAILED, Cas, Delete, Get, Put, value
 from testbed.node import Node
 from testbed.ports import ClusterSettings, NodeStatus, Observer, SimulatedWorld, World
 
 READY_TIMEOUT_S = 30.0  # for conditions that come true in milliseconds on a machine that is not starved
-CALL_TIMEOUT_S = 10.0  # a client's call: several elections
-ANSWER_MARGIN_S = 5.0  # a client gives up by itself; this long after that its silence is our bug
 
 
 def node_names(count: int) -> tuple[str, ...]:
@@ -286,131 +281,15 @@ class Cluster:
 
     # --- using ---
 
-    def client(self, timeout: float = CALL_TIMEOUT_S) -> "Client":
+    def client(self, timeout: float = CALL_TIMEOUT_S) -> Client:
         """A client with a session of its own. `timeout`: seconds until a call gives up with `Unknown`."""
         self._clients += 1
-        return Client(self, timeout, first=self._clients)
+        settings = self.settings
+        structs = settings.node.messages if isinstance(settings.node, type) else ()
+        return Client(self.world, Codec(structs), settings.election_timeout, timeout, first=self._clients)
 
 
 def leader_of(status: Mapping[str, NodeStatus]) -> str | None:
     """The node that says it leads, in the highest term, of those that are up."""
     leaders = [node for node in status.values() if node.state == "up" and node.role == "leader"]
     return max(leaders, key=lambda node: node.term or 0).id if leaders else None
-
-
-class _Calls:
-    """A client program that makes the calls it is told to, one after the other."""
-
-    def __init__(self, session: Session, notify: Callable[[], None]) -> None:
-        self._session = session
-        self._notify = notify
-        self._waiting: deque[tuple[int, Operation, float]] = deque()
-        self._call: int | None = None
-        self.awaited: set[int] = set()  # calls whose callers still wait
-        self.outcomes: dict[int, Outcome] = {}
-
-    def step(self, event: ClientEvent, now: float) -> list[Ask]:
-        if isinstance(event, Told):
-            self._waiting.append(event.what)
-            asks = []
-        else:
-            asks = self._session.step(event, now)
-        while not self._session.busy:
-            self._note_outcome()
-            if not self._waiting:
-                break
-            self._call, operation, timeout = self._waiting.popleft()
-            asks += self._session.begin(operation, now, timeout)
-        return asks
-
-    def _note_outcome(self) -> None:
-        if self._call is None or self._session.outcome is None:
-            return
-        if self._call in self.awaited:
-            self.outcomes[self._call] = self._session.outcome
-            self._notify()
-        self._call = None
-
-    @property
-    def deadline(self) -> float | None:
-        return self._session.deadline
-
-    @property
-    def finished(self) -> bool:
-        return False
-
-
-class Client:
-    """Blocking calls. `Refused`: definitely did not happen. `Unknown`: nobody can tell."""
-
-    def __init__(self, cluster: Cluster, timeout: float, first: int) -> None:
-        self._world = cluster.world
-        self._timeout = timeout
-        structs = cluster.settings.node.messages if isinstance(cluster.settings.node, type) else ()
-        self._codec = Codec(structs)
-        self._numbers = count(1)
-        session = Session(cluster.nodes, cluster.settings.election_timeout / 2, self._codec, first)
-        self._program = _Calls(session, self._world.notify)
-        self._world.run_client(self._program)
-        self._nodes = cluster.nodes
-        self.kv = KeyValueClient(self)
-
-    def request(self, body: Any, to: str | None = None, timeout: float | None = None) -> Any:
-        """Ask a user's node, or any node that can be reached. Returns what it replied."""
-        if to is not None and to not in self._nodes:
-            raise UsageError("client", to, f"is not one of {', '.join(self._nodes)}")
-        return self.call(PlainRequest(body, to), timeout)
-
-    def call(self, operation: Operation, timeout: float | None = None) -> Any:
-        """Carry out one operation; its value, or `Refused`, or `Unknown`."""
-        outcome = self.outcome(operation, timeout)
-        if outcome.type == "ok":
-            return outcome.value
-        error: type[OperationError] = Refused if outcome.type == "fail" else Unknown
-        raise error(outcome.error or "")
-
-    def outcome(self, operation: Operation, timeout: float | None = None) -> Outcome:
-        """Carry out one operation; what became of it. TypeError or ValueError for what no message can hold."""
-        if isinstance(operation, PlainRequest):
-            self._codec.encode(operation.body)
-        elif (size := len(pack(operation))) > COMMAND_BYTES_MAX:
-            raise ValueError(f"operation of {size} bytes exceeds {COMMAND_BYTES_MAX}")
-        seconds = self._timeout if timeout is None else timeout
-        program = self._program
-        call = next(self._numbers)
-        program.awaited.add(call)
-        try:
-            self._world.tell_client(program, (call, operation, seconds))
-            self._world.wait(lambda: call in program.outcomes, seconds + ANSWER_MARGIN_S)
-        finally:
-            program.awaited.discard(call)
-            outcome = program.outcomes.pop(call, None)
-        return outcome if outcome is not None else Outcome("info", error="timeout")
-
-
-class KeyValueClient:
-    """The replicated key-value store. Values are what JSON can hold; a null value and a missing key are the same."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def put(self, key: str, new: Any) -> None:
-        """Set a key."""
-        self._client.call(Put(key, value(new)))
-
-    def get(self, key: str) -> Any:
-        """The value, linearizable; None if the key is missing."""
-        return self._client.call(Get(key))
-
-    def delete(self, key: str) -> None:
-        """Remove a key, whether it is there or not."""
-        self._client.call(Delete(key))
-
-    def cas(self, key: str, old: Any, new: Any) -> bool:
-        """Set the key to `new` if it holds `old` (None: missing). Whether it did."""
-        outcome = self._client.outcome(Cas(key, value(old), value(new)))
-        if outcome.type == "fail" and outcome.error == PRECONDITION_FAILED:
-            return False
-        if outcome.type == "ok":
-            return True
-        raise (Refused if outcome.type == "fail" else Unknown)(outcome.error or "")

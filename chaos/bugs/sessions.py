@@ -22,7 +22,7 @@ def no_session_table() -> Sequence[Replacement]:
     """Every command is carried out as if it were new: a retry takes effect again."""
     right = ReplicatedState.apply
 
-    def apply(state: ReplicatedState, entry: Entry, index: int) -> Applied | None:
+    def apply(state: ReplicatedState, entry: Entry, index: int) -> Applied:
         if entry.session in state.sessions:
             state.sessions[entry.session].serial = 0
         return right(state, entry, index)
@@ -35,7 +35,7 @@ def late_copy_counts_as_new() -> Sequence[Replacement]:
     """Only a copy of a session's last command is known again: one that comes later brings an old value back to life."""
     right = ReplicatedState.apply
 
-    def apply(state: ReplicatedState, entry: Entry, index: int) -> Applied | None:
+    def apply(state: ReplicatedState, entry: Entry, index: int) -> Applied:
         session = state.sessions.get(entry.session)
         if session is not None and entry.serial != session.serial:
             session.serial = 0
@@ -77,7 +77,7 @@ def expires_by_local_clock() -> Sequence[Replacement]:
         machine = raft.machine
         log_time = machine.apply
 
-        def stamped(entry: Entry, index: int) -> Applied | None:
+        def stamped(entry: Entry, index: int) -> Applied:
             return log_time(Entry(entry.term, raft.now, entry.session, entry.serial, entry.command), index)
 
         vars(machine)["apply"] = stamped

@@ -12,7 +12,7 @@ from chaos.checkers.models import MODELS
 from chaos.checkers.values import freeze, show
 from chaos.history import Event, Operation, operations
 
-__all__ = ["MODELS", "Call", "Inconsistent", "Judge", "Model", "Verdict", "check"]
+__all__ = ["MODELS", "Call", "Inconsistent", "Judge", "Model", "Verdict", "check", "operations_of"]
 
 
 def check(
@@ -20,25 +20,34 @@ def check(
     model: str | Model | Judge,
     initial: Any = None,
     expired: Callable[[], bool] = lambda: False,
+    others: frozenset[str] = frozenset(),
 ) -> Verdict:
     """Judge each key of a history by a model, given by name (see `MODELS`) or as an object of the user's own.
 
     `initial` is each key's JSON value at the start; None stands for the model's default. `expired` says whether the
-    budget is used up: it is asked every few milliseconds, and when it says yes the verdict is unknown.
+    budget is used up: it is asked every few milliseconds, and when it says yes the verdict is unknown. `others` are the
+    f's that other models judge: operations which this one does not know are left to them.
 
-    `Verdict.operations` counts the clients' operations, whatever their outcome. A history that constrains nothing is
-    valid. Raises ValueError if there is no such model, if it does not know an operation's `f`, if an argument or
-    `initial` makes no sense to it, or if the events do not pair up.
+    `Verdict.operations` counts the clients' operations that were judged, whatever their outcome. A history that
+    constrains nothing is valid. Raises ValueError if there is no such model, if neither it nor `others` know an
+    operation's `f`, if an argument or `initial` makes no sense to it, or if the events do not pair up.
     """
     judge = _by_name(model) if isinstance(model, str) else model
     by_key: dict[Hashable, list[Operation]] = {}
     for operation in operations(history):
+        if operation.f in others and operation.f not in judge.operations:
+            continue
         _refuse_unknown(judge, operation)
         by_key.setdefault(freeze(operation.key), []).append(operation)
     if isinstance(judge, Model):
         judge.start(initial)  # an impossible one is refused even where there is no key to start
         return judge_keys(by_key, judge, initial, expired)
     return _judge_all(by_key, judge, initial, expired)
+
+
+def operations_of(model: str | Model | Judge) -> frozenset[str]:
+    """The f's that a model knows, given by name or as an object. Raises ValueError if there is no such model."""
+    return (_by_name(model) if isinstance(model, str) else model).operations
 
 
 def _by_name(name: str) -> Model | Judge:

@@ -3,13 +3,17 @@
 Each knows who may take the lock and who may give it back. None knows about leases' lengths, time or other keys.
 """
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from chaos.checkers.model import Call, Inconsistent
 from chaos.checkers.registers import anonymous
 from chaos.checkers.values import show_json
+from chaos.history import Event
 
 HELD = Inconsistent("the lock was held")
 FREE = Inconsistent("the lock was free")
@@ -82,7 +86,9 @@ class FencedMutex:
     the token that the lock is held under. `initial` is the last token given out before.
 
     A lease that runs out is a release that nobody invokes. Who judges leases records it as one: a release under a
-    process number of its own, invoked at the earliest moment at which the lease may end, and never completed.
+    process number of its own, invoked at the earliest moment at which the lease may end, and never completed (see
+    `lapses`). After an acquire of unknown outcome there is none: nobody was told the token, and as long as no release
+    could be of it, the acquire may as well be left out.
     """
 
     name: str = "fenced-mutex"
@@ -113,7 +119,45 @@ class FencedMutex:
         return f"the lock is {lock}, the last token known is {show_json(last)}"
 
     def reduce(self, calls: Sequence[Call]) -> list[Call]:
-        return anonymous(calls)
+        """Leaves nothing that may or may not happen, if each release names a token that an acquire returned.
+
+        Such a token t is held once: from its acquire to the first release that names it, which comes before the next
+        acquire, in the order of tokens. So no release could end a hold under an unknown token, and an acquire of
+        unknown outcome would come last and explain nothing. Of the releases of t with unknown outcome the first one
+        invoked can stand for all; it is needless if there is one with a known outcome (which must then be the only
+        one), or if nobody acquired the lock after t; otherwise it happened, by the time when the next acquire
+        completed.
+        """
+        calls = anonymous(calls)
+        acquired = _known_acquires(calls)
+        if not _all_named(calls, acquired):
+            return calls
+        after = dict(pairwise(acquired))
+        released = {call.argument for call in calls if call.f == "release" and call.known}
+        kept = []
+        for call in calls:
+            if call.known:
+                kept.append(call)
+                continue
+            following = acquired.get(after.get(call.argument))
+            if call.f == "acquire" or call.argument in released or following is None:
+                continue
+            released.add(call.argument)
+            assert following.completed is not None
+            happened = call.invoked < following.completed  # else the history is wrong, which is for the search to find
+            kept.append(call._replace(completed=following.completed) if happened else call)
+        return kept
+
+    def order(self, calls: Sequence[Call], start: Any) -> Callable[[Call, Call], bool] | None:  # noqa: ARG002  # any
+        """Acquires are in the order of their tokens, and a release lies between that of its token and the next."""
+        tokens_only = all(_is_token(call.result) for call in calls if call.f == "acquire")
+        if not tokens_only or not _all_named(calls, _known_acquires(calls)):
+            return None
+
+        def place(call: Call) -> tuple[Any, bool]:
+            return (call.argument, True) if call.f == "release" else (call.result, False)
+
+        return lambda first, second: place(first) < place(second)
 
 
 def _release(held: Any, last: Any, call: Call) -> Hashable | Inconsistent:
@@ -125,6 +169,23 @@ def _release(held: Any, last: Any, call: Call) -> Hashable | Inconsistent:
     if held != _UNTOLD:
         return (None, last) if token == held else OTHER_TOKEN
     return (None, token) if last is None or token > last else OTHER_TOKEN
+
+
+def _known_acquires(calls: Sequence[Call]) -> dict[Any, Call]:
+    """By token, in the order of tokens."""
+    found: list[tuple[Any, Call]] = [(call.result, call) for call in calls if call.f == "acquire" and call.known]
+    return dict(sorted((pair for pair in found if _is_token(pair[0])), key=itemgetter(0)))
+
+
+def _all_named(calls: Sequence[Call], acquired: Container[Hashable]) -> bool:
+    """Whether every release names a token that is known to have been acquired."""
+    return all(call.argument in acquired for call in calls if call.f == "release")
+
+
+def lapses(history: Sequence[Event]) -> frozenset[int | str]:
+    """The processes that are not clients but ends of leases: all that one did is to invoke a release, for good."""
+    events = Counter(event.process for event in history)
+    return frozenset(event.process for event in history if event.f == "release" and events[event.process] == 1)
 
 
 def _is_token(value: Any) -> bool:

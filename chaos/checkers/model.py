@@ -4,7 +4,7 @@ Knows calls, outcomes and how an operation's outcome becomes a constraint. Knows
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -12,6 +12,9 @@ from chaos.checkers.values import freeze
 from chaos.history import Operation
 
 PRECONDITION_FAILED = "precondition-failed"
+
+# The first words with which a service says no: an answer, and not a sign that nobody is there to answer.
+REFUSALS: Final = frozenset({PRECONDITION_FAILED, "lease-lost", "not-granted", "deadlock", "full"})
 
 VerdictType = Literal["valid", "invalid", "unknown"]
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from chaos.checkers.keyorder import KeyOrder
 from chaos.checkers.locks import FencedMutex, Mutex, OwnerMutex
 from chaos.checkers.model import Inconsistent, Judge, Model
 from chaos.checkers.queues import FifoQueue, Queue, Stack
@@ -13,6 +14,7 @@ MODELS: Final[dict[str, Model | Judge]] = {
     "counter": Counter(),
     "fenced-mutex": FencedMutex(),
     "fifo-queue": FifoQueue(),
+    "key-order": KeyOrder(),
     "list": ListRegister(),
     "mutex": Mutex(),
     "owner-mutex": OwnerMutex(),

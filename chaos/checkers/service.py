@@ -11,10 +11,14 @@ from math import inf
 from statistics import median
 from typing import Final, NamedTuple, Protocol
 
-from chaos.checkers.model import PRECONDITION_FAILED, Verdict, VerdictType
-from chaos.history import NS_PER_S, Event, operations
+from chaos.checkers.locks import lapses
+from chaos.checkers.model import REFUSALS, Verdict, VerdictType
+from chaos.history import NS_PER_S, Event, Operation, operations
 
 READS: Final = frozenset({"read", "get", "contains"})
+
+# These may wait for as long as there is nothing to be had: that one was not answered says nothing about the service.
+WAITS: Final = frozenset({"take", "acquire"})
 
 ALIVE: Final = "alive"
 FAILED: Final = "failed"
@@ -36,8 +40,8 @@ class Exit(Protocol):
 class _Request(NamedTuple):
     """A write that a client asked for; times in nanoseconds.
 
-    `ended`: when it completed in whatever way; math.inf if it never did. `refused`: it was answered that its
-    precondition did not hold.
+    `ended`: when it completed in whatever way; math.inf if it never did. `refused`: it was answered with one of
+    the service's own refusals.
     """
 
     invoked: int
@@ -63,25 +67,30 @@ NO_STRETCH: Final = _Stretch(0, 0)
 def _requests(history: Sequence[Event], writes: frozenset[str] | None) -> tuple[str, list[_Request]]:
     """What the clients asked for that counts, in the order of invocation, and the word for it.
 
-    `writes` names the f's that count. None means all but READS; and if the history has nothing but reads, all of them:
-    a service that is only ever read is judged by its reads.
+    `writes` names the f's that count. None means all but READS and WAITS; and if that leaves nothing, the reads: a
+    service that is only ever read is judged by its reads. The end of a lease was asked for by nobody.
     """
-    found = operations(history)  # raises for a history that is none
-    counted = [
-        operation for operation in found if (operation.f not in READS if writes is None else operation.f in writes)
-    ]
+    nobody = lapses(history)
+    found = [operation for operation in operations(history) if operation.process not in nobody]  # raises if it is none
+    counted = [operation for operation in found if _counts(operation, writes)]
     word = "write" if counted or writes is not None else "read"
+    if word == "read":
+        counted = [operation for operation in found if operation.f in READS]
     ended = _ends(history)
     requests = [
         _Request(
             history[operation.invoked].time,
             ended.get(operation.invoked, inf),
             operation.outcome == "ok",
-            operation.outcome == "fail" and operation.error == PRECONDITION_FAILED,
+            operation.outcome == "fail" and (operation.error or "").partition(":")[0] in REFUSALS,
         )
-        for operation in (counted if word == "write" else found)
+        for operation in counted
     ]
     return word, requests
+
+
+def _counts(operation: Operation, writes: frozenset[str] | None) -> bool:
+    return operation.f not in READS | WAITS if writes is None else operation.f in writes
 
 
 def _ends(history: Sequence[Event]) -> dict[int, int]:
@@ -106,8 +115,8 @@ def _longest_unanswered(requests: Iterable[_Request], gap: _Stretch, bound_ns: i
 
     Each request asks from its invocation until its client has an answer or gives up. Requests that follow one another
     within the bound make one stretch: clients that are turned away at once ask for all of the time between their
-    attempts. After a longer silence, nobody knows how the service was meanwhile, and a refused precondition is an
-    answer: between two attempts, it shows that the service was there.
+    attempts. After a longer silence, nobody knows how the service was meanwhile, and a refusal is an answer:
+    between two attempts, it shows that the service was there.
     """
     requests = list(requests)
     answers = sorted(request.ended for request in requests if request.refused)
@@ -138,12 +147,13 @@ def availability(
     or inside of it, and without an answer yet, whatever it ended in; attempts that were turned away ("no leader") at
     most `bound_s` seconds apart count with the time between them. What counts must not be longer than `bound_s`. Where
     no write was asked for (a slow workload, clients that are through) none is owed, and the detail says so. A write
-    that was refused for its precondition was answered: it owes nothing and proves nothing.
+    that the service refused (see REFUSALS) was answered: it owes nothing and proves nothing.
 
     A window no longer than the bound cannot be too long without a write; where all are that short, a write
     acknowledged inside one of them is what was observed. Unknown: without that, or if no write was asked for in any
-    window. `writes` names the f's that count (None: all but reads, or reads where there is nothing else). Invalid names
-    the longest stretch, in seconds of the history's clock. Raises ValueError if the events do not pair up.
+    window. `writes` names the f's that count (None: all but READS and WAITS, or reads where there is nothing else).
+    Invalid names the longest stretch, in seconds of the history's clock. Raises ValueError if the events do not pair
+    up.
     """
     word, requests = _requests(history, writes)
     bound_ns = _ns(bound_s)
@@ -246,7 +256,7 @@ def recovery(
         )
     if waited is NO_STRETCH:
         refused = any(request.refused and request.invoked >= healed_ns for request in requests)
-        but = ", but some whose precondition did not hold" if refused else ""
+        but = ", but some that were refused" if refused else ""
         return verdict("valid", f"no {word} was asked for after the last heal at {_s(healed_ns):.3f} s{but}")
     ran = _s(end_ns - healed_ns)
     if waited.length <= _ns(bound_s):

@@ -4,10 +4,12 @@ They know what went in and what came out, and which of it is certain. They do no
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
+from chaos.checkers.deliveries import breaches, deliveries, dequeued, take_complaint
 from chaos.checkers.model import VerdictType
 from chaos.checkers.queues import null_complaint
 from chaos.checkers.registers import start_items
@@ -25,13 +27,17 @@ class TotalQueue:
     Jepsen's total-queue, with these differences: duplicates are invalid; an element that came out before it was put in
     is unexpected; and a dequeue of unknown outcome may have taken any one element (or the one that its completion
     names, where that is not null), so that losses which such dequeues could explain make the verdict unknown.
+
+    Where elements are delivered under leases, a `take` is a delivery and a dequeue its acknowledgement (see
+    `deliveries`): taking an element again is no duplicate as long as it can be a redelivery, which is counted. A nack
+    gives an element back, and proves nothing.
     """
 
     name: str = "total-queue"
-    operations: frozenset[str] = frozenset({"enqueue", "dequeue"})
+    operations: frozenset[str] = frozenset({"enqueue", "take", "nack", "dequeue"})
 
     def complaint(self, operation: Operation) -> str | None:
-        return null_complaint(operation)
+        return null_complaint(operation) or take_complaint(operation)
 
     def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
         tally = _tally(operations, start_items(self.name, initial))
@@ -42,12 +48,15 @@ class TotalQueue:
         duplicated = Counter({item: count for item, count in surplus.items() if item in tally.put})
         counts = (
             f"{lost.total()} lost, {duplicated.total()} duplicated, {unexpected.total()} unexpected"
-            f" of {tally.acknowledged.total()} acknowledged and {tally.out.total()} taken"
+            f" of {tally.acknowledged.total()} acknowledged and {tally.out.total()} taken{tally.redelivered}"
         )
         if unexpected:
             return "invalid", f"elements came out that were not in: {_names(unexpected)} ({counts})"
         if duplicated:
             return "invalid", f"elements came out more often than they were put in: {_names(duplicated)} ({counts})"
+        if tally.breaches:
+            more = len(tally.breaches) - 1
+            return "invalid", f"{tally.breaches[0]}{f' and {more} more such' if more else ''} ({counts})"
         if lost.total() > tally.blind_takes:
             return "invalid", f"acknowledged elements were lost: {_names(lost)} ({counts})"
         if lost:
@@ -60,6 +69,7 @@ class _Tally:
     """How often each element was acknowledged, perhaps put in, taken, and perhaps taken (`maybe_out`).
 
     `early` holds what came out before it was first put in; `blind_takes` counts dequeues of which nothing is known.
+    `breaches` are deliveries and acknowledgements that must not be; `redelivered` is in words, empty without takes.
     """
 
     acknowledged: Counter[Hashable]
@@ -68,11 +78,13 @@ class _Tally:
     maybe_out: Counter[Hashable]
     early: Counter[Hashable]
     blind_takes: int
+    breaches: list[str]
+    redelivered: str
 
 
 def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tally:
     present = Counter(initial)
-    tally = _Tally(present.copy(), present.copy(), Counter(), Counter(), Counter(), 0)
+    tally = _Tally(present.copy(), present.copy(), Counter(), Counter(), Counter(), 0, [], "")
     put_at: dict[Hashable, int] = dict.fromkeys(present, -1)
     for operation in operations:
         if operation.f == "enqueue" and operation.outcome != "fail":
@@ -80,10 +92,11 @@ def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tal
             put_at[element] = min(operation.invoked, put_at.get(element, operation.invoked))
             tally.put[element] += 1
             tally.acknowledged[element] += operation.outcome == "ok"
+    leased = any(operation.f == "take" for operation in operations)
     for operation in operations:
         if operation.f != "dequeue" or operation.outcome == "fail":
             continue
-        element = freeze(operation.result)
+        element = dequeued(operation, leased)
         if operation.outcome == "info":
             tally.blind_takes += element is None
             tally.maybe_out[element] += element is not None
@@ -91,8 +104,19 @@ def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tal
             assert operation.completed is not None
             tally.out[element] += 1
             tally.early[element] += element in put_at and operation.completed < put_at[element]
+    if leased:
+        _tally_deliveries(tally, operations, put_at)
     tally.acknowledged, tally.early = +tally.acknowledged, +tally.early
     return tally
+
+
+def _tally_deliveries(tally: _Tally, operations: Sequence[Operation], put_at: Mapping[Hashable, int]) -> None:
+    found = deliveries(operations)
+    for delivery in found:
+        tally.early[delivery.element] += delivery.completed < put_at.get(delivery.element, inf)
+    once = {element for element, count in tally.put.items() if count == 1}
+    tally.breaches = breaches([delivery for delivery in found if delivery.element in once], operations)
+    tally.redelivered = f" for good, {sum(delivery.number > 1 for delivery in found)} redelivered"
 
 
 @dataclass(frozen=True)

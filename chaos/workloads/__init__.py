@@ -3,4 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-BUILT_IN: Final[Mapping[str, str]] = {"kv": "chaos.workloads.kv:KeyValue"}  # kind -> "module:Class"
+BUILT_IN: Final[Mapping[str, str]] = {  # kind -> "module:Class"
+    "kv": "chaos.workloads.kv:KeyValue",
+    "queue": "chaos.workloads.queue:Messages",
+    "lock": "chaos.workloads.lock:Holders",
+}

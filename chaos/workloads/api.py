@@ -3,7 +3,7 @@
 It knows nothing of time, sockets or sessions: the same workload runs in every world.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ class Op:
 
     `request`: what a user's node is sent (anything JSON can hold, or a struct that the node declares); for the built-in
     services, one of their commands or queries. `to`: the node to ask; any that can be reached if left out.
+    `after`: seconds that its client lets pass before it asks. `idempotent`: asking twice does what asking once does, so
+    that an unknown outcome is asked for again. `shows`: what the history shows of the value of an ok outcome.
     """
 
     f: str
@@ -26,6 +28,9 @@ class Op:
     key: Any = None
     request: Any = None
     to: str | None = None
+    after: float = 0.0
+    idempotent: bool = False
+    shows: Callable[[Any], Any] | None = None
 
     def operation(self) -> Operation:
         """What a session carries out."""
@@ -45,6 +50,7 @@ class Workload:
     """
 
     model: Any = None
+    leases: Mapping[str, str] = {}  # f of what is granted for a time -> f of what ends it, as time itself does
 
     number: int = 1  # which of the scenario's workloads this is; set before the first client starts
     clients: int = 1  # how many there are; set before the first of them starts
@@ -57,6 +63,13 @@ class Workload:
         Any other exception ends the run as a mistake of the workload.
         """
         raise NotImplementedError(f"{type(self).__name__}.client(number, random)")
+
+    def drain(self, number: int, random: Random) -> Client:  # noqa: ARG002  # for those who have something to do
+        """What client `number` does after the run, once everything has healed: as fast as it is answered, to its end.
+
+        A run in which some client does not come to its end proves nothing about what was to be read there.
+        """
+        yield from ()
 
     @property
     def models(self) -> tuple[Any, ...]:

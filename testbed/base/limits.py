@@ -28,6 +28,17 @@ READS_PENDING_MAX = 20_000
 SESSIONS_MAX = 10_000  # the least recently used is evicted, and told so (thesis 6.3)
 SESSION_TTL_S = 600.0  # log time without an operation after which a session ends (thesis 6.3)
 
+# --- leases, locks and queues ---
+LEASE_S_MAX = 12 * 3600.0  # of a lock, or of a message in flight (SQS's longest): what is held longer is forgotten
+CLOCK_DRIFT_MAX = 2e-3  # of two clocks, seconds a second: twenty times what a quartz is allowed; leases are cut by it
+WAIT_S_MAX = 3600.0  # for a lock or a message; whoever wants to wait longer asks again
+CLAIMS_MAX = 64  # locks in one acquire
+GRANTS_MAX = 100_000  # held at a time
+WAITERS_MAX = 10_000  # sessions that wait, for locks or for messages: as many as there can be sessions
+NAME_BYTES_MAX = 1024  # of locks, queues, keys of messages, producers
+PRODUCERS_MAX = 100_000  # of all queues; their serials are kept for ever, so that no window ends deduplication
+DELIVERIES_MAX = 1_000_000  # so many deliveries before a message is dead are as good as no limit
+
 # --- clients ---
 CLIENT_PENDING_MAX = 50_000  # operations of one process's clients in flight
 

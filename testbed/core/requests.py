@@ -39,6 +39,23 @@ class Done(msgspec.Struct, frozen=True, array_like=True):
     result: Raw
 
 
+class Granted(msgspec.Struct, frozen=True, array_like=True):
+    """A lease was given; this is its result.
+
+    The command was stamped with log time `asked`; nobody else can be given what is leased before log time `until`.
+    """
+
+    result: Raw
+    asked: float
+    until: float
+
+
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
+    """The command is in the log and waits to be granted: ask again, with the same serial. The leader's log time."""
+
+    time: float
+
+
 class Rejected(msgspec.Struct, frozen=True, array_like=True):
     """The state machine refused the command: it was applied, once, and changed nothing."""
 
@@ -64,4 +81,4 @@ class Expired(msgspec.Struct, frozen=True, array_like=True):
 
 
 REQUESTS: tuple[type, ...] = (OpenSession, Submit, Query)
-REPLIES: tuple[type, ...] = (Opened, Done, Rejected, NotLeader, Busy, Lost, Expired)
+REPLIES: tuple[type, ...] = (Opened, Done, Granted, Waiting, Rejected, NotLeader, Busy, Lost, Expired)

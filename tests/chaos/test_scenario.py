@@ -132,12 +132,17 @@ def test_what_is_left_out_has_defaults_and_the_name_is_the_files():
     )
 
 
-def test_built_in_workloads_are_those_that_are_told_with_the_keys_they_take():
-    text = 'duration = "10s"\n[[workload]]\nkind = "queue"\nacks = true\n'
-    (workload,) = parse_scenario(text, "x.toml", workloads={"queue": frozenset({"acks"})}).workloads
-    assert workload == WorkloadSpec(kind="queue", options={"acks": True})
-    with pytest.raises(UsageError, match=r"workload\[1\].kind: no workload 'queue'"):
-        parse_scenario(text, "x.toml")
+def test_a_built_in_workload_takes_its_own_keys_and_no_others():
+    text = 'duration = "10s"\n[[workload]]\nkind = "lock"\nlease = "300ms"\nfenced = false\n'
+    (workload,) = parse_scenario(text, "x.toml").workloads
+    assert workload == WorkloadSpec(kind="lock", options={"lease": "300ms", "fenced": False})
+    for line, key, reason in (
+        ('visibility = "1s"', "visibility", "unknown key"),
+        ('lease = "0s"', "lease", "longer than zero"),
+        ("fenced = 1", "fenced", "must be true or false, not 1"),
+    ):
+        with pytest.raises(UsageError, match=rf"workload\[1\].{key}: .*{reason}"):
+            parse_scenario(f'duration = "10s"\n[[workload]]\nkind = "lock"\n{line}\n', "x.toml")
 
 
 KILL = 'kind = "kill"\nevery = "5s"\nfor = "1s"\n'

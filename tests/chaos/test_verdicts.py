@@ -1,12 +1,13 @@
 """How what a run recorded adds up: coverage, recovery times of several workloads, and broken assertions."""
 
 import msgspec
+import pytest
 
 from chaos.experiment import membership_bound
 from chaos.faults import Fault
 from chaos.history import Recorder
 from chaos.records import FaultRecord
-from chaos.verdicts import Observed, failure, judge, overall, recoveries
+from chaos.verdicts import Observed, failure, judge, operation_counts, overall, recoveries
 from testbed.ports import Exit
 
 S = 1_000_000_000
@@ -107,6 +108,48 @@ def test_of_several_workloads_the_slowest_tells_the_recovery_time():
 def test_views_get_the_time_that_a_conviction_takes_at_any_pace_of_heartbeats():
     assert membership_bound(heartbeat=0.1, election_timeout=1.0) == 10.0
     assert membership_bound(heartbeat=1.0, election_timeout=3.0) == 40.0
+
+
+def locked(*more):
+    """One grant, under which a value is changed; the other events say what comes before and after."""
+    recorder = Recorder()
+    rows = [("acquire", None, 1), ("read", None, None), ("cas", [None, 5], [None, 5]), ("release", 1, 1), *more]
+    recorder.add(0, "nemesis", "info", "kill", None, ["n3"])
+    for number, (f, argument, result) in enumerate(rows):
+        recorder.add((2 * number + 1) * S // 10, 0, "invoke", f, "x", argument)
+        recorder.add((2 * number + 2) * S // 10, 0, "ok", f, "x", result)
+    return recorder.events()
+
+
+def test_of_several_models_each_judges_what_it_knows_of_the_history():
+    def verdicts(*more):
+        _, checks = judged(seen(HEALED, histories=(("lock", ("fenced-mutex", "cas-register"), locked(*more)),)))
+        return checks["fenced-mutex"], checks["cas-register"]
+
+    fenced, register = verdicts()
+    assert (fenced.verdict, register.verdict) == ("valid", "valid")
+    assert fenced.detail == register.detail == "2 operations on 1 key can be put into an order"
+    fenced, register = verdicts(("acquire", None, 1))
+    assert (fenced.verdict, register.verdict) == ("invalid", "valid")
+    assert "acquire -> 1 (process 0, events 9 to 10)" in fenced.detail  # as in the whole history
+    fenced, register = verdicts(("read", None, 4))
+    assert (fenced.verdict, register.verdict) == ("valid", "invalid")
+
+
+def test_an_operation_that_none_of_the_models_knows_is_refused_and_so_is_one_that_the_only_model_does_not_know():
+    for models in (("fenced-mutex", "cas-register"), ("fenced-mutex",)):
+        history = locked(("add", 1, 1)) if len(models) > 1 else locked()
+        with pytest.raises(ValueError, match=r"does not know f '(add|read)'"):
+            judge(seen(HEALED, histories=(("lock", models, history),)), lambda: False)
+
+
+def test_the_ends_of_leases_are_not_counted_among_the_operations_of_unknown_outcome():
+    recorder = Recorder()
+    recorder.add(0, 0, "invoke", "acquire", "x")
+    recorder.add(1, 0, "ok", "acquire", "x", 1)
+    recorder.add(2, 9, "invoke", "release", "x", 1)
+    recorder.add(3, 0, "invoke", "release", "x", 1)
+    assert operation_counts([recorder.events()]) == {"ok": 1, "fail": 0, "info": 1}
 
 
 def check(name, verdict, detail=""):

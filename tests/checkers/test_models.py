@@ -29,6 +29,11 @@ RIGHT: list[tuple[str, list[Row]]] = [
     ("counter", [("read", None, 0), ("add", 2, None), ("add", -3, None), ("read", None, -1)]),
     ("total-queue", [("enqueue", 1, 1), ("enqueue", 2, 2), ("dequeue", None, 2), ("dequeue", None, 1)]),
     ("total-queue", [("enqueue", 1, 1), ("enqueue", 1, 1), ("dequeue", None, 1), ("dequeue", None, 1)]),
+    (
+        "total-queue",
+        [("enqueue", 1, 1), ("take", None, [1, 1]), ("take", None, [1, 2]), ("take", None, None), ("dequeue", 1, 1)],
+    ),
+    ("key-order", [("enqueue", ["a", 1], 1), ("enqueue", ["a", 2], 1), ("dequeue", None, ["a", 1])]),
     ("unique-ids", [("generate", None, 1), ("generate", None, "1"), ("generate", None, True)]),
 ]
 
@@ -68,6 +73,8 @@ WRONG: list[tuple[str, list[Row]]] = [
     ("total-queue", [("enqueue", 1, 1), ("dequeue", None, 1), ("dequeue", None, 1)]),
     ("total-queue", [("dequeue", None, 1)]),
     ("total-queue", [("dequeue", None, 1), ("enqueue", 1, 1)]),
+    ("total-queue", [("enqueue", 1, 1), ("take", None, [1, 1]), ("dequeue", 1, 1), ("take", None, [1, 2])]),
+    ("key-order", [("enqueue", ["a", 1], 1), ("enqueue", ["a", 2], 1), ("dequeue", None, ["a", 2])]),
     ("unique-ids", [("generate", None, 1), ("generate", None, 2), ("generate", None, 1.0)]),
 ]
 
@@ -162,6 +169,7 @@ def test_an_initial_value_that_makes_no_sense_is_refused(model: str, initial: ob
         ("counter", ("add", True, None), "an add takes a number, not true"),
         ("fifo-queue", ("enqueue", None, None), "enqueue of null"),
         ("total-queue", ("enqueue", None, None), "enqueue of null"),
+        ("key-order", ("enqueue", None, None), "enqueue of null"),
         ("stack", ("push", None, None), "push of null"),
         ("nonesuch", ("read", None, None), "there is no model 'nonesuch'"),
     ],

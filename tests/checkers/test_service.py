@@ -139,15 +139,58 @@ def test_a_refused_precondition_is_an_answer_that_neither_asks_for_more_nor_ackn
     refused = recorder.events()
     judged = availability(refused, [(0, 10 * S)], bound_s=1.0)
     assert (judged.verdict, judged.operations) == ("valid", 0)
-    assert recovery(refused, 0, bound_s=1.0, end_ns=10 * S).detail.endswith(
-        ", but some whose precondition did not hold"
-    )
+    assert recovery(refused, 0, bound_s=1.0, end_ns=10 * S).detail.endswith(", but some that were refused")
     for time in (2, 3, 4):
         recorder.add(time * S, time, "invoke", "write", "x", 1)
         recorder.add(time * S + 1, 0, "invoke", "cas", "x", [1, 2])
         recorder.add(time * S + 2, 0, "fail", "cas", "x", [1, 2], "precondition-failed")
     judged = availability(recorder.events(), [(0, 10 * S)], bound_s=1.0)
     assert "from 2.000 s to 10.000 s" in judged.detail
+
+
+@pytest.mark.parametrize(
+    ("error", "answered"),
+    [
+        ("lease-lost: token 3 is over", True),
+        ("not-granted", True),
+        ("deadlock: 1 waits for 2, 2 for 1", True),
+        ("full", True),
+        ("no leader", False),
+        ("unfit: full", False),
+        (None, False),
+    ],
+)
+def test_the_services_own_refusals_are_answers_whatever_reason_follows_and_other_failures_are_not(error, answered):
+    attempts = Recorder()
+    for tenths in (10, 18, 26):
+        attempts.add(tenths * S // 10, 0, "invoke", "release", "x", 1)
+        attempts.add(tenths * S // 10 + 1, 0, "fail", "release", "x", 1, error)
+    assert availability(attempts.events(), [(0, 10 * S)], bound_s=1.5).verdict == ("valid" if answered else "invalid")
+
+
+@pytest.mark.parametrize("f", ["take", "acquire"])
+def test_what_may_wait_rightfully_owes_no_answer_and_its_answers_prove_nothing(f):
+    waiting = writes_at((0.1, 19), f=f)
+    assert availability(waiting, [(0, 20 * S)], bound_s=1.0).verdict == "unknown"
+    assert recovery(waiting, 0, bound_s=1.0, end_ns=20 * S).detail.startswith("no read was asked for")
+    recorder = Recorder()
+    for event in writes_at((0.2, 0.3), (0.4, 19), f=f):
+        recorder.add(event.time, event.process, event.type, event.f, "x", 1)
+    for event in writes_at((10, 10.5), f="release"):
+        recorder.add(event.time, 9, event.type, event.f, "x", 1)
+    judged = availability(recorder.events(), [(0, 20 * S)], bound_s=1.0)
+    assert (judged.verdict, judged.operations) == ("valid", 1)
+
+
+def test_the_end_of_a_lease_was_asked_for_by_nobody():
+    def judged(f: str) -> str:
+        recorder = Recorder()
+        recorder.add(0, 0, "invoke", "write", "x", 1)
+        recorder.add(1, 0, "ok", "write", "x", 1)
+        recorder.add(2, 9, "invoke", f, "x", 1)
+        return availability(recorder.events(), [(0, 20 * S)], bound_s=1.0).verdict
+
+    assert [judged("release"), judged("write")] == ["valid", "invalid"]
 
 
 @pytest.mark.parametrize("answered", [True, False])

@@ -14,6 +14,7 @@ from testbed.core.services.machine import Services
 
 CODEC = Codec(requests.REPLIES)
 REJECTED = requests.Rejected(PRECONDITION_FAILED)
+STORE_FULL = requests.Rejected("full: the store holds as much as it may")
 DONE = requests.Done(Raw(pack(None)))
 
 json_values = st.recursive(
@@ -28,7 +29,7 @@ json_values = st.recursive(
 
 
 def do(services: Services, command: Command) -> Any:
-    return CODEC.decode(services.apply(pack(command), 1, 0.0))
+    return CODEC.decode(services.apply(pack(command), 1, 0.0) or b"")
 
 
 def get(services: Services, key: str) -> Any:
@@ -79,8 +80,8 @@ def test_a_full_store_rejects_what_would_make_it_grow_only(monkeypatch: pytest.M
     monkeypatch.setattr(limits, "STATE_BYTES_MAX", 10)
     services = Services()
     assert do(services, Put("a", value("1234567"))) == DONE  # 1 + 8 bytes
-    assert do(services, Put("b", value(1))) == requests.Rejected("the store is full")
-    assert do(services, Cas("a", value("1234567"), value("123456789"))) == requests.Rejected("the store is full")
+    assert do(services, Put("b", value(1))) == STORE_FULL
+    assert do(services, Cas("a", value("1234567"), value("123456789"))) == STORE_FULL
     assert do(services, Put("a", value("7654321"))) == DONE
     assert do(services, Put("a", value(1))) == DONE
     assert do(services, Put("b", value(1))) == DONE
@@ -94,14 +95,14 @@ def test_a_full_store_rejects_what_would_make_it_grow_only(monkeypatch: pytest.M
 def test_what_cannot_be_read_is_rejected(data: bytes) -> None:
     """Thesis checklist 20, 21: the commands of a log are applied at every start; none may raise."""
     services = Services()
-    assert CODEC.decode(services.apply(data, 1, 0.0)) == requests.Rejected("not a command")
-    assert CODEC.decode(services.query(data)) == requests.Rejected("not a query")
+    assert CODEC.decode(services.apply(data, 1, 0.0)) == requests.Rejected("unfit: not a command")
+    assert CODEC.decode(services.query(data)) == requests.Rejected("unfit: not a query")
 
 
 def test_a_query_is_no_command_nor_the_reverse() -> None:
     services = Services()
-    assert CODEC.decode(services.apply(pack(Get("x")), 1, 0.0)) == requests.Rejected("not a command")
-    assert CODEC.decode(services.query(pack(Put("x", value(1))))) == requests.Rejected("not a query")
+    assert CODEC.decode(services.apply(pack(Get("x")), 1, 0.0)) == requests.Rejected("unfit: not a command")
+    assert CODEC.decode(services.query(pack(Put("x", value(1))))) == requests.Rejected("unfit: not a query")
 
 
 def test_a_value_that_json_cannot_hold_is_the_callers_mistake() -> None:

@@ -6,15 +6,17 @@ and no clock; randomness is passed in.
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, assert_never
 
 from testbed.base import limits
 from testbed.base.rand import Random
 from testbed.core import requests
-from testbed.core.raft import election, replication, snapshots
+from testbed.core.raft import election, replication, snapshots, waiting
 from testbed.core.raft.events import (
     ELECTION,
     HEARTBEAT,
+    LEASES,
     Answer,
     Effect,
     Event,
@@ -110,6 +112,9 @@ class Raft:
     pending: dict[int, Any] = field(default_factory=dict)  # index -> handle of who waits for it
     uncommitted_bytes: int = 0  # of commands proposed in this term
     reads: list[PendingRead] = field(default_factory=list)
+    held: dict[int, waiting.Held] = field(default_factory=dict)  # session -> its request that waits for an answer
+    alarm: float = inf  # log time for which the timer LEASES is set
+    told_time: int = 0  # index of the last entry that says what time it is
     clock_base: float = 0.0  # log time minus local time, while leader
     clock_floor: float = 0.0  # log time at the election: rounding must not go behind it
     transfer_to: str | None = None
@@ -191,6 +196,8 @@ class Raft:
             election.election_timer(self)
         elif name == HEARTBEAT and self.role == "leader":
             replication.heartbeat(self)
+        elif name == LEASES and self.role == "leader":
+            waiting.tell_time(self)
 
     # --- roles ---
 
@@ -216,6 +223,7 @@ class Raft:
         self.hurried = 0
         self.reads.clear()
         self.uncommitted_bytes = 0
+        self.alarm, self.told_time = inf, 0
         self.progress = {peer: Progress(next=self.log.last + 1, contact=self.now) for peer in self.peers}
         last_time = self.log.entry(self.log.last).time if self.log.last > self.log.base_index else self.base_time()
         self.clock_base, self.clock_floor = last_time - self.now, last_time

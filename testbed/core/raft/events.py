@@ -33,6 +33,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 ELECTION = "raft/election"  # the names of Raft's timers
 HEARTBEAT = "raft/heartbeat"
+LEASES = "raft/leases"
 
 # --- events ---
 

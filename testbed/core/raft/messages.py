@@ -4,10 +4,11 @@ import msgspec
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One log entry. `session` and `serial` are 0 and `command` is empty for the no-op that starts a term.
+    """One log entry. `time` is log time, in seconds: stamped by the leader, never going back.
 
-    An entry with `session` 0 and a command opens a session, whose number is the entry's index. `time` is log time, in
-    seconds: stamped by the leader, never going back.
+    Without `session` and `command` it starts a term, or only says what time it is, so that leases end. With a command
+    and no session it opens a session, whose number is the entry's index. With a session and no command the leader says
+    that it heard no more of the client that waits under `serial`.
     """
 
     term: int

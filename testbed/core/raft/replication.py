@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.base import limits
 from testbed.core import requests
-from testbed.core.raft import election, snapshots
+from testbed.core.raft import election, snapshots, waiting
 from testbed.core.raft.events import HEARTBEAT, DropEntries, SaveEntries, SetTimer
 from testbed.core.raft.messages import AppendEntries, AppendReply, Entry
 from testbed.core.raft.progress import PendingRead, Progress
@@ -32,6 +32,8 @@ def propose(raft: Raft, handle: Any, session: int, serial: int, command: bytes) 
         or raft.uncommitted_bytes >= limits.LOG_UNCOMMITTED_BYTES_MAX
     ):
         raft.answer(handle, requests.Busy())
+    elif session in raft.machine.waiting and raft.machine.waiting[session].serial == serial:
+        waiting.hold(raft, session, serial, handle)
     else:
         index = raft.append(Entry(raft.term, raft.log_time(), session, serial, command))
         raft.pending[index] = handle
@@ -72,6 +74,7 @@ def abandon(raft: Raft) -> None:
         raft.answer(pending.handle, raft.not_leader())
     raft.reads.clear()
     raft.progress.clear()
+    waiting.abandon(raft)
 
 
 # --- leader ---
@@ -88,6 +91,7 @@ def heartbeat(raft: Raft) -> None:
         _send_append(raft, peer, progress, empty=progress.in_flight > 0)
     election.give_up_transfer(raft)
     election.transfer_if_ready(raft)
+    waiting.look_after(raft)
     raft.effects.append(SetTimer(HEARTBEAT, raft.config.heartbeat))
 
 
@@ -101,6 +105,7 @@ def flush(raft: Raft) -> None:
     """The step's events were all given: send each follower what it lacks, one message in flight to each."""
     if raft.role != "leader":
         return
+    waiting.set_alarm(raft)
     if not raft.peers:
         serve_reads(raft)
         return
@@ -244,11 +249,15 @@ def apply(raft: Raft) -> None:
         result = raft.machine.apply(entry, index)
         raft.applied_bytes += len(entry.command)
         handle = raft.pending.pop(index, None) if raft.pending else None
+        if raft.role == "leader":
+            for session, serial, answer in result.answered:
+                waiting.answer(raft, session, serial, answer)
         if handle is None:
             continue
         raft.uncommitted_bytes -= len(entry.command)
-        assert result is not None, "nobody waits for a no-op"
-        if result.answer is not None:
+        if result.waits:
+            waiting.hold(raft, entry.session, entry.serial, handle)
+        elif result.answer is not None:
             raft.answer(handle, result.answer)
         elif result.opened is not None:
             raft.answer(handle, requests.Opened(result.opened))

@@ -2,7 +2,7 @@
 
 from testbed.base import limits
 from testbed.base.codec import Raw
-from testbed.core.services.commands import PRECONDITION_FAILED, Cas, Delete, Get, Put
+from testbed.core.services.commands import FULL, PRECONDITION_FAILED, Cas, Delete, Get, Put
 
 NULL = b"\xc0"  # null in MessagePack
 
@@ -30,7 +30,7 @@ class KeyValue:
         before = self.values.get(key)
         grown = (len(key) + len(value) if value != NULL else 0) - (len(key) + len(before) if before is not None else 0)
         if grown > 0 and self.bytes + grown > limits.STATE_BYTES_MAX:
-            return "the store is full"
+            return f"{FULL}: the store holds as much as it may"
         self.bytes += grown
         if value == NULL:
             self.values.pop(key, None)

@@ -29,9 +29,9 @@ class AuditedServices(Services):
 
     executed = False
 
-    def apply(self, command: bytes, index: int, time: float) -> bytes:
+    def apply(self, command: bytes, session: int, time: float) -> bytes | None:
         self.executed = True
-        return super().apply(command, index, time)
+        return super().apply(command, session, time)
 
 
 class AuditedState(ReplicatedState):
@@ -42,7 +42,7 @@ class AuditedState(ReplicatedState):
         super().__init__(self.audited, sessions_max)
         self._audit = audit
 
-    def apply(self, entry: Entry, index: int) -> Applied | None:
+    def apply(self, entry: Entry, index: int) -> Applied:
         self.audited.executed = False
         result = super().apply(entry, index)
         self._audit.applied(entry, index, result, self.audited.executed)
@@ -70,18 +70,18 @@ class Audit:
 
     # --- a process applies an entry ---
 
-    def applied(self, entry: Entry, index: int, result: Applied | None, executed: bool) -> None:
+    def applied(self, entry: Entry, index: int, result: Applied, executed: bool) -> None:
         known, known_result = self.chosen.setdefault(index, (entry, result))
         self.require(known == entry and known_result == result, "state-machine safety", index, known, entry)
         if index > 1 and index - 1 in self.chosen:
             self.require(entry.time >= self.chosen[index - 1][0].time, "log time goes back", index)
-        if result is not None and result.expired:
+        if result.expired:
             self.counts["session expired"] += 1
         if executed:
             first = self.executions.setdefault(entry.command, index)
             self.require(first == index, "a command was carried out twice", entry.session, entry.serial, first, index)
             self.require(entry.command not in self.never, "a failed command was carried out", entry)
-        elif entry.session and result is not None and result.answer is not None:
+        elif entry.session and result.answer is not None:
             self.counts["retry answered from the session"] += 1
 
     # --- a process made a step ---
@@ -140,7 +140,9 @@ class Audit:
         self.require(log.base_index <= covered <= raft.commit, "a gap behind the snapshot", log.base_index, covered)
         leads = raft.role == "leader"
         self.require(leads == (raft.leader == raft.id), "who leads", raft.role, raft.leader)
-        self.require(leads or not (raft.pending or raft.reads or raft.progress), "a follower with a leader's duties")
+        self.require(
+            leads or not (raft.pending or raft.reads or raft.progress or raft.held), "a follower with a leader's duties"
+        )
         self.require(not leads or raft.vote == raft.id, "a leader that voted for another", raft.vote)
         for peer, progress in raft.progress.items():
             self.require(progress.match < progress.next <= log.last + 1, "match, next, last", peer, progress, log.last)

@@ -3,34 +3,67 @@
 import os
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
 from cores import entry, put
 
 from testbed.base import limits
+from testbed.base.codec import pack, unpack
 from testbed.core.raft.machine import Applied, ReplicatedState
 from testbed.core.services.machine import Services
 
 
 class Counting:
-    """A service that counts."""
+    """A service that counts. `wait`: the session waits; `wake`: all that wait are told. Something is due at time 50."""
+
+    next_deadline = inf
 
     def __init__(self) -> None:
         self.count = 0
+        self.due = 50.0
+        self.waiting: list[int] = []
+        self.told: list[tuple[int, bytes]] = []
+        self.calls: list[object] = []
 
-    def apply(self, command: bytes, index: int, time: float) -> bytes:
+    def apply(self, command: bytes, session: int, time: float) -> bytes | None:
         self.count += 1
+        if command == b"wait":
+            self.waiting.append(session)
+            return None
+        if command == b"wake":
+            self._wake(b"woken")
         return b"%d" % self.count
+
+    def _wake(self, answer: bytes) -> None:
+        self.told += [(session, answer) for session in self.waiting]
+        self.waiting.clear()
+
+    def advance(self, time: float) -> None:
+        self.calls.append(time)
+        if time >= self.due:
+            self._wake(b"too late")
+
+    def promote(self, time: float) -> None:
+        self.calls.append(f"promoted at {time:g}")
+
+    def give_up(self, session: int) -> bytes:
+        self.waiting.remove(session)
+        return b"given up"
+
+    def answered(self) -> list[tuple[int, bytes]]:
+        told, self.told = self.told, []
+        return told
 
     def query(self, query: bytes) -> bytes:
         return b"%d" % self.count
 
     def snapshot(self) -> bytes:
-        return b"%d" % self.count
+        return pack([self.count, self.waiting])
 
     def restore(self, data: bytes) -> None:
-        self.count = int(data)
+        self.count, self.waiting = unpack(data)
 
 
 def state(sessions_max: int = 100) -> ReplicatedState:
@@ -42,7 +75,7 @@ OPEN = b"open"
 
 def test_a_session_is_numbered_by_the_entry_that_opens_it() -> None:
     machine = state()
-    assert machine.apply(entry(1), 1) is None
+    assert machine.apply(entry(1), 1) == Applied()
     assert machine.apply(entry(1, command=OPEN), 2) == Applied(opened=2)
 
 
@@ -124,10 +157,87 @@ def test_a_command_that_cannot_be_read_is_rejected_and_not_a_crash(command: byte
     machine = ReplicatedState(Services())
     machine.apply(entry(1, command=OPEN), 1)
     result = machine.apply(entry(1, 0.0, 1, 1, command), 2)
-    assert result is not None
     assert result.answer is not None
     assert b"not a command" in result.answer
     assert b"not a query" in machine.service.query(command.replace(b"Get\xa1x", b"Get\xa1\xff"))
+
+
+# --- commands that wait ---
+
+
+def waiting() -> ReplicatedState:
+    """Sessions 1 and 2, the first of which waits under its serial 1."""
+    machine = state()
+    machine.apply(entry(1, command=OPEN), 1)
+    machine.apply(entry(1, command=OPEN), 2)
+    assert machine.apply(entry(1, 1.0, 1, 1, b"wait"), 3) == Applied(waits=True)
+    return machine
+
+
+def test_a_wait_ends_by_another_entry_and_its_answer_is_kept() -> None:
+    machine = waiting()
+    woken = machine.apply(entry(1, 2.0, 2, 1, b"wake"), 4)
+    assert woken == Applied(answer=b"2", answered=[(1, 1, b"woken")])
+    assert machine.apply(entry(1, 3.0, 1, 1, b"wait"), 5) == Applied(answer=b"woken")
+    assert machine.waiting == {}
+
+
+def test_a_repeated_command_that_waits_goes_on_waiting_at_its_place() -> None:
+    """LK2: a retry of a lost acquire is no second acquire."""
+    machine = waiting()
+    assert machine.apply(entry(1, 2.0, 1, 1, b"wait"), 4) == Applied(waits=True)
+    assert machine.service.query(b"") == b"1"
+
+
+def test_the_next_command_of_a_session_ends_its_wait() -> None:
+    machine = waiting()
+    assert machine.apply(entry(1, 2.0, 1, 2, b"add"), 4) == Applied(answer=b"2")
+    assert machine.apply(entry(1, 3.0, 2, 1, b"wake"), 5) == Applied(answer=b"3")
+
+
+def test_a_wait_that_ends_just_before_the_sessions_next_command_is_not_mixed_up_with_it() -> None:
+    machine = waiting()
+    late = machine.apply(entry(1, 50.0, 1, 2, b"wait"), 4)
+    assert late == Applied(waits=True, answered=[(1, 1, b"too late")])
+    assert machine.sessions[1].answer is None
+
+
+def test_a_leader_that_hears_no_more_of_a_client_ends_its_wait_and_no_other() -> None:
+    """LK3."""
+    machine = waiting()
+    assert machine.apply(entry(1, 2.0, 1, 7), 4) == Applied()
+    assert list(machine.waiting) == [1]
+    assert machine.apply(entry(1, 2.0, 1, 1), 5) == Applied()
+    assert machine.waiting == {}
+    assert machine.apply(entry(1, 3.0, 1, 1, b"wait"), 6) == Applied(answer=b"given up")
+
+
+def test_a_session_that_waits_does_not_expire_but_one_that_makes_room_leaves_the_line() -> None:
+    ttl = limits.SESSION_TTL_S
+    machine = ReplicatedState(Counting(), sessions_max=2)
+    machine.apply(entry(1, 0.0, command=OPEN), 1)
+    machine.apply(entry(1, 0.0, 1, 1, b"wait"), 2)
+    machine.service.due = inf  # nothing else ends the wait
+    machine.apply(entry(1, 2 * ttl), 3)
+    assert list(machine.waiting) == [1]
+    machine.apply(entry(1, 2 * ttl, command=OPEN), 4)
+    machine.apply(entry(1, 2 * ttl, command=OPEN), 5)
+    assert (list(machine.sessions), machine.waiting) == ([4, 5], {})
+
+
+def test_a_new_term_promotes_the_service_once_before_its_time_counts() -> None:
+    machine = state()
+    for term, time in ((1, 1.0), (1, 2.0), (3, 2.0), (3, 4.0)):
+        machine.apply(entry(term, time), 1)
+    assert machine.service.calls == ["promoted at 1", 1.0, 2.0, "promoted at 2", 2.0, 4.0]
+
+
+def test_a_restored_state_knows_who_waits_and_whose_term_it_is() -> None:
+    machine, other = waiting(), state()
+    other.restore(machine.snapshot())
+    other.apply(entry(1, 2.0), 4)
+    assert other.service.calls == [2.0]
+    assert other.apply(entry(1, 2.0, 2, 1, b"wake"), 5).answered == [(1, 1, b"woken")]
 
 
 APPLY = """

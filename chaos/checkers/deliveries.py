@@ -1,0 +1,122 @@
+"""Deliveries under a lease: what a `take` and its acknowledgement, a `dequeue`, mean, and what they must never do.
+
+Knows elements, delivery numbers and dead letters. Does not know the order of elements, nor how long a lease lasts.
+
+The element that a dequeue acknowledges is its value; its process is the consumer that took it. A take of unknown
+outcome constrains nothing: it is a lease, and takes nothing for good.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, Final, NamedTuple
+
+from chaos.checkers.values import freeze, show, show_json
+from chaos.history import Operation
+
+DEAD: Final = "dead"
+
+
+class Delivery(NamedTuple):
+    """A take that handed out `element`, for the `number`th time (from 1); of a dead letter they count anew."""
+
+    element: Hashable
+    dead: bool
+    number: int
+    completed: int
+    operation: Operation
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Deliveries of one element follow one another in this order: a dead letter does not come back."""
+        return (self.dead, self.number)
+
+
+def take_complaint(operation: Operation) -> str | None:
+    """Why a take's answer is none; null says that there was nothing to be had."""
+    if operation.f != "take" or operation.outcome != "ok" or _is_delivery(operation.result):
+        return None
+    return f'a take answers null, [element, number] or [element, number, "{DEAD}"], not {show_json(operation.result)}'
+
+
+def _is_delivery(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, list | tuple) or len(value) not in (2, 3) or value[2:] not in ([], (), [DEAD], (DEAD,)):
+        return False
+    return isinstance(value[1], int) and not isinstance(value[1], bool) and value[1] >= 1
+
+
+def deliveries(operations: Sequence[Operation]) -> list[Delivery]:
+    """Every take that handed something out, by completion."""
+    found = []
+    for operation in operations:
+        if operation.f == "take" and operation.outcome == "ok" and operation.result is not None:
+            assert operation.completed is not None
+            element, number = freeze(operation.result[0]), operation.result[1]
+            found.append(Delivery(element, len(operation.result) == 3, number, operation.completed, operation))
+    return sorted(found, key=lambda delivery: delivery.completed)
+
+
+def dequeued(operation: Operation, leased: bool) -> Hashable:
+    """The element that a dequeue took for good; None if nobody can tell, or if it found none.
+
+    `leased`: dequeues are acknowledgements, which name their element when they are invoked.
+    """
+    return freeze(operation.argument if leased and operation.result is None else operation.result)
+
+
+def breaches(delivered: Sequence[Delivery], operations: Sequence[Operation]) -> list[str]:
+    """In words, each delivery and acknowledgement that must not be. `delivered`: of elements put in just once."""
+    by_element: dict[Hashable, list[Delivery]] = {}
+    for delivery in delivered:
+        by_element.setdefault(delivery.element, []).append(delivery)
+    found = []
+    for operation in operations:
+        if operation.f == "dequeue" and operation.outcome == "ok":
+            listed = by_element.get(dequeued(operation, leased=True), ())
+            found += _after_it_was_gone(operation, listed)
+            found += _old_receipt(operation, listed)
+    for listed in by_element.values():
+        found += _twice(listed)
+    return found
+
+
+def _after_it_was_gone(dequeue: Operation, delivered: Sequence[Delivery]) -> list[str]:
+    assert dequeue.completed is not None
+    return [
+        f"{show(delivery.element)} was delivered again {told(delivery.operation)} after it was acknowledged"
+        f" {told(dequeue)}"
+        for delivery in delivered
+        if delivery.operation.invoked > dequeue.completed
+    ]
+
+
+def _old_receipt(dequeue: Operation, delivered: Sequence[Delivery]) -> list[str]:
+    """At most one. Without a take by the process that acknowledges, nobody can tell which receipt it had."""
+    before = [delivery for delivery in delivered if delivery.completed < dequeue.invoked]
+    own = [delivery for delivery in before if delivery.operation.process == dequeue.process]
+    newer = [delivery for delivery in before if own and delivery.rank > own[-1].rank]
+    return [
+        f"{show(delivery.element)} was acknowledged {told(dequeue)} under an old receipt, of {_nth(own[-1])}"
+        f" {told(own[-1].operation)}, after {_nth(delivery)} {told(delivery.operation)}"
+        for delivery in newer[-1:]
+    ]
+
+
+def _twice(delivered: Sequence[Delivery]) -> list[str]:
+    first: dict[tuple[bool, int], Delivery] = {}
+    return [
+        f"{show(delivery.element)} was delivered twice as {_nth(delivery)}: {told(other.operation)} and"
+        f" {told(delivery.operation)}"
+        for delivery in delivered
+        if (other := first.setdefault(delivery.rank, delivery)) is not delivery
+    ]
+
+
+def _nth(delivery: Delivery) -> str:
+    return f"delivery {delivery.number}{' of the dead letters' if delivery.dead else ''}"
+
+
+def told(operation: Operation) -> str:
+    """Who did it, and where in the history."""
+    end = "on" if operation.completed is None else f" to {operation.completed}"
+    return f"(process {operation.process}, events {operation.invoked}{end})"
