@@ -193,6 +193,11 @@ def _events(where: str, lines: Iterable[bytes]) -> Iterator[Event]:
         yield event
 
 
+def is_lapse(process: int | str) -> bool:
+    """Whether it is not a client but the end of a lease, which nobody asked for (see `Recorder.lapse`)."""
+    return isinstance(process, int) and process < 0
+
+
 class Recorder:
     """Collects the events of many clients, in any order between clients, and puts them into real-time order."""
 
@@ -222,7 +227,7 @@ class Recorder:
         )
 
     def lapse(self, time: int, f: str, key: Any = None, value: Any = None) -> None:
-        """Record what may happen by itself from `time` on: invoked under a process of its own, below 0, never completed."""
+        """Record what may happen by itself from `time` on: by a process of its own, below 0, and never completed."""
         self._lapses += 1
         self.add(time, -self._lapses, "invoke", f, key, value)
 

@@ -12,10 +12,9 @@ from typing import Any, Literal
 import msgspec
 
 from chaos.checkers import check, operations_of
-from chaos.checkers.locks import lapses
 from chaos.checkers.model import Verdict
 from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
-from chaos.history import NEMESIS, NS_PER_S, Event
+from chaos.history import NEMESIS, NS_PER_S, Event, is_lapse
 from chaos.records import FaultRecord, applied, majority_windows, summary
 from testbed.ports import Exit
 
@@ -96,8 +95,8 @@ def operation_counts(histories: Sequence[Sequence[Event]]) -> dict[str, int]:
     """How many operations ended in which way; one that never completed is info. The end of a lease is none."""
     counts: Counter[str] = Counter(ok=0, fail=0, info=0)
     for history in histories:
-        nobody = lapses(history) | {NEMESIS}
-        kinds = Counter(event.type for event in history if event.process not in nobody)
+        clients = (event for event in history if event.process != NEMESIS and not is_lapse(event.process))
+        kinds = Counter(event.type for event in clients)
         counts.update({kind: kinds[kind] for kind in ("ok", "fail")})
         counts["info"] += kinds["invoke"] - kinds["ok"] - kinds["fail"]
     return dict(counts)

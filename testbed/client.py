@@ -297,7 +297,7 @@ class Session:
                 self._leader = node
                 self._in_doubt = True
                 self._log_times = [(self._sent_at[ask], reply.time)]
-                return self._attempt(now) if latest else []
+                return self._held(node, latest, now)
             case requests.Rejected():
                 self._leader = node
                 self._finish(Outcome("fail", error=reply.error))
@@ -327,6 +327,16 @@ class Session:
                 self._reason = f"an unexpected reply: {type(reply).__name__}"
                 self._in_doubt = True
                 return self._elsewhere(now)
+
+    def _held(self, node: str, latest: bool, now: float) -> list[Ask]:
+        """The leader holds the latest request it has for a while, and will answer none from before."""
+        self._tried, self._pause = 0, ASK_AGAIN_AFTER_S
+        self._open = {ask: asked for ask, asked in self._open.items() if asked != node or ask == self._asks}
+        if latest:
+            return self._attempt(now)
+        if self._open.get(self._asks) == node:
+            self.deadline = min(now + self._attempt_timeout, self._give_up)
+        return []
 
     def _lease_end(self, until: float) -> float:
         """Before which instant here it cannot be log time `until`.

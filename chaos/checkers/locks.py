@@ -3,7 +3,6 @@
 Each knows who may take the lock and who may give it back. None knows about leases' lengths, time or other keys.
 """
 
-from collections import Counter
 from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +12,6 @@ from typing import Any
 from chaos.checkers.model import Call, Inconsistent
 from chaos.checkers.registers import anonymous
 from chaos.checkers.values import show_json
-from chaos.history import Event
 
 HELD = Inconsistent("the lock was held")
 FREE = Inconsistent("the lock was free")
@@ -86,9 +84,9 @@ class FencedMutex:
     the token that the lock is held under. `initial` is the last token given out before.
 
     A lease that runs out is a release that nobody invokes. Who judges leases records it as one: a release under a
-    process number of its own, invoked at the earliest moment at which the lease may end, and never completed (see
-    `lapses`). After an acquire of unknown outcome there is none: nobody was told the token, and as long as no release
-    could be of it, the acquire may as well be left out.
+    process number of its own, invoked at the earliest moment at which the lease may end, and never completed, with the
+    token as its value. None is due after an acquire of unknown outcome: as long as no release could be of its token,
+    the acquire may as well be left out. One without a token would excuse whatever else was granted too early.
     """
 
     name: str = "fenced-mutex"
@@ -180,12 +178,6 @@ def _known_acquires(calls: Sequence[Call]) -> dict[Any, Call]:
 def _all_named(calls: Sequence[Call], acquired: Container[Hashable]) -> bool:
     """Whether every release names a token that is known to have been acquired."""
     return all(call.argument in acquired for call in calls if call.f == "release")
-
-
-def lapses(history: Sequence[Event]) -> frozenset[int | str]:
-    """The processes that are not clients but ends of leases: all that one did is to invoke a release, for good."""
-    events = Counter(event.process for event in history)
-    return frozenset(event.process for event in history if event.f == "release" and events[event.process] == 1)
 
 
 def _is_token(value: Any) -> bool:

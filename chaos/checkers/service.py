@@ -11,9 +11,8 @@ from math import inf
 from statistics import median
 from typing import Final, NamedTuple, Protocol
 
-from chaos.checkers.locks import lapses
 from chaos.checkers.model import REFUSALS, Verdict, VerdictType
-from chaos.history import NS_PER_S, Event, Operation, operations
+from chaos.history import NS_PER_S, Event, Operation, is_lapse, operations
 
 READS: Final = frozenset({"read", "get", "contains"})
 
@@ -70,8 +69,7 @@ def _requests(history: Sequence[Event], writes: frozenset[str] | None) -> tuple[
     `writes` names the f's that count. None means all but READS and WAITS; and if that leaves nothing, the reads: a
     service that is only ever read is judged by its reads. The end of a lease was asked for by nobody.
     """
-    nobody = lapses(history)
-    found = [operation for operation in operations(history) if operation.process not in nobody]  # raises if it is none
+    found = [one for one in operations(history) if not is_lapse(one.process)]  # raises for a history that is none
     counted = [operation for operation in found if _counts(operation, writes)]
     word = "write" if counted or writes is not None else "read"
     if word == "read":

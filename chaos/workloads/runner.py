@@ -162,12 +162,10 @@ class WorkloadClient:
         self._next = self._advance(outcome, now)
 
     def _note_lease(self, op: Op, outcome: Outcome) -> None:
-        """What may end by itself; where nobody was told that it was granted, at any time since it was asked for."""
-        if op.f not in self._leases or outcome.type == "fail":
-            return
-        ends = self._invoked_ns if outcome.until is None else round((outcome.until - self._origin) * NS_PER_S)
-        value = outcome.value if outcome.type == "ok" else None
-        self._recorder.lapse(max(ends, self._invoked_ns), self._leases[op.f], op.key, value)
+        """A lease may end by itself. One that nobody knows to have been given needs no end: it may not have been."""
+        if op.f in self._leases and outcome.until is not None:
+            ends = max(round((outcome.until - self._origin) * NS_PER_S), self._invoked_ns)
+            self._recorder.lapse(ends, self._leases[op.f], op.key, outcome.value)
 
     def _record(self, kind: Any, op: Op, value: Any, error: str | None, now: float) -> None:
         """A process's stamps rise, so that its next invocation is not taken to overlap its last operation."""
