@@ -63,8 +63,19 @@ class _Stretch(NamedTuple):
 NO_STRETCH: Final = _Stretch(0, 0)
 
 
-def _requests(history: Sequence[Event], writes: frozenset[str] | None) -> tuple[str, list[_Request]]:
-    """What the clients asked for that counts, in the order of invocation, and the word for it.
+class _Asked(NamedTuple):
+    """What the clients asked for: the `requests` that count, in the order of invocation, and the `word` for them.
+
+    `answers`: when the service gave an answer that acknowledges none of them, in order: a refusal, or something else.
+    """
+
+    word: str
+    requests: list[_Request]
+    answers: list[float]
+
+
+def _requests(history: Sequence[Event], writes: frozenset[str] | None) -> _Asked:
+    """What counts of a history.
 
     `writes` names the f's that count. None means all but READS and WAITS; and if that leaves nothing, the reads: a
     service that is only ever read is judged by its reads. The end of a lease was asked for by nobody.
@@ -80,11 +91,21 @@ def _requests(history: Sequence[Event], writes: frozenset[str] | None) -> tuple[
             history[operation.invoked].time,
             ended.get(operation.invoked, inf),
             operation.outcome == "ok",
-            operation.outcome == "fail" and (operation.error or "").partition(":")[0] in REFUSALS,
+            _is_refused(operation),
         )
         for operation in counted
     ]
-    return word, requests
+    counts = {operation.invoked for operation in counted}
+    answers = sorted(
+        ended[operation.invoked]
+        for operation in found
+        if _is_refused(operation) or (operation.outcome == "ok" and operation.invoked not in counts)
+    )
+    return _Asked(word, requests, answers)
+
+
+def _is_refused(operation: Operation) -> bool:
+    return operation.outcome == "fail" and (operation.error or "").partition(":")[0] in REFUSALS
 
 
 def _counts(operation: Operation, writes: frozenset[str] | None) -> bool:
@@ -108,16 +129,16 @@ def _acknowledged(requests: Iterable[_Request]) -> list[_Request]:
     return sorted((request for request in requests if request.ok), key=lambda request: request.ended)
 
 
-def _longest_unanswered(requests: Iterable[_Request], gap: _Stretch, bound_ns: int) -> _Stretch:
+def _longest_unanswered(
+    requests: Iterable[_Request], answers: Sequence[float], gap: _Stretch, bound_ns: int
+) -> _Stretch:
     """The longest stretch of `gap`, in which nothing was acknowledged, for which writes were asked for.
 
     Each request asks from its invocation until its client has an answer or gives up. Requests that follow one another
     within the bound make one stretch: clients that are turned away at once ask for all of the time between their
-    attempts. After a longer silence, nobody knows how the service was meanwhile, and a refusal is an answer:
-    between two attempts, it shows that the service was there.
+    attempts. After a longer silence, nobody knows how the service was meanwhile; and any other answer, a refusal or a
+    read, shows between two attempts that the service was there.
     """
-    requests = list(requests)
-    answers = sorted(request.ended for request in requests if request.refused)
     asked = sorted(
         (max(request.invoked, gap.start), min(request.ended, gap.end))
         for request in requests
@@ -153,9 +174,9 @@ def availability(
     Invalid names the longest stretch, in seconds of the history's clock. Raises ValueError if the events do not pair
     up.
     """
-    word, requests = _requests(history, writes)
+    word, requests, answers = _requests(history, writes)
     bound_ns = _ns(bound_s)
-    longest, idle, judged, served, asked = _gaps(requests, windows, bound_ns)
+    longest, idle, judged, served, asked = _gaps(requests, answers, windows, bound_ns)
     verdict = _service_verdict("availability", len(_acknowledged(requests)))
     if longest.length > bound_ns:
         return verdict(
@@ -199,7 +220,9 @@ class _Gaps(NamedTuple):
     asked: int
 
 
-def _gaps(requests: Sequence[_Request], windows: Iterable[tuple[int, int]], bound_ns: int) -> _Gaps:
+def _gaps(
+    requests: Sequence[_Request], answers: Sequence[float], windows: Iterable[tuple[int, int]], bound_ns: int
+) -> _Gaps:
     completions = [request.ended for request in _acknowledged(requests)]
     longest = idle = NO_STRETCH
     judged = served = asked = 0
@@ -214,7 +237,7 @@ def _gaps(requests: Sequence[_Request], windows: Iterable[tuple[int, int]], boun
             if gap.length <= bound_ns:
                 longest = max(longest, gap, key=lambda stretch: stretch.length)
                 continue
-            unanswered = _longest_unanswered(requests, gap, bound_ns)
+            unanswered = _longest_unanswered(requests, answers, gap, bound_ns)
             longest = max(longest, unanswered, key=lambda stretch: stretch.length)
             idle = max(idle, gap, key=lambda stretch: stretch.length)
     return _Gaps(longest, idle, judged, served, asked)
@@ -235,13 +258,13 @@ def recovery(
     acknowledged, and they did not ask for longer than the bound, the verdict is unknown. Raises ValueError if the
     events do not pair up.
     """
-    word, requests = _requests(history, writes)
+    word, requests, answers = _requests(history, writes)
     acknowledged = _acknowledged(requests)
     verdict = _service_verdict("recovery", len(acknowledged))
     first = next((request for request in acknowledged if request.invoked >= healed_ns), None)
     after = [request for request in requests if request.invoked >= healed_ns or not request.ok]
     until = max(end_ns, healed_ns) if first is None else first.ended
-    waited = _longest_unanswered(after, _Stretch(healed_ns, until), _ns(bound_s))
+    waited = _longest_unanswered(after, answers, _Stretch(healed_ns, until), _ns(bound_s))
     if first is not None and waited.length <= _ns(bound_s):
         took = _s(first.ended - healed_ns)
         return verdict("valid", f"the first {word} after the last heal was acknowledged after {took:.3f} s")
@@ -319,7 +342,7 @@ def recovery_times(
     completion of an ok write that was invoked after it. A fault that no write followed adds nothing, and a kind
     without any time is left out: whether that is bad is for `recovery` to say. Kinds are in alphabetical order.
     """
-    by_invocation = sorted(_acknowledged(_requests(history, writes)[1]))
+    by_invocation = sorted(_acknowledged(_requests(history, writes).requests))
     invocations = [write.invoked for write in by_invocation]
     earliest = [write.ended for write in by_invocation]  # from here on: the earliest completion of this or later
     for position in reversed(range(len(earliest) - 1)):

@@ -7,7 +7,7 @@ import pytest
 from histories import Row, expires_after, history
 
 from chaos.checkers import Call, Inconsistent, check
-from chaos.checkers.locks import FencedMutex, lapses
+from chaos.checkers.locks import FencedMutex
 from chaos.checkers.model import calls_of
 from chaos.history import Event, operations
 from testbed.base.rand import Random, Streams
@@ -186,12 +186,3 @@ def test_an_acquire_of_unknown_outcome_needs_no_end_of_its_lease() -> None:
     rows: list[Row] = [(0, "invoke", "acquire", None), (0, "info", "acquire", None)]
     rows += [(1, "invoke", "acquire", None), (1, "ok", "acquire", 5)]
     assert check(history(*rows), "fenced-mutex").verdict == "valid"
-
-
-def test_only_a_process_that_does_nothing_but_to_invoke_a_release_is_the_end_of_a_lease() -> None:
-    rows: list[Row] = [(0, "invoke", "acquire", None), (0, "ok", "acquire", 1), (9, "invoke", "release", 1)]
-    rows += [(0, "invoke", "release", 1), (5, "invoke", "acquire", None), (6, "invoke", "release", 1)]
-    rows += [(6, "info", "release", None)]
-    events = history(*rows)
-    assert lapses(events) == {9}
-    assert len(operations(events)) == 5
