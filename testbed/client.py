@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from testbed.base.codec import Codec, Garbage, Raw, pack, unpack
-from testbed.base.limits import CLOCK_DRIFT_MAX
+from testbed.base.limits import CLOCK_DRIFT_MAX, WAIT_S_MAX
 from testbed.core import requests
 from testbed.core.services.commands import Acquire, Command, Query, Take
 
@@ -106,6 +106,12 @@ class PlainRequest(msgspec.Struct, frozen=True):
 Operation = Command | Query | PlainRequest
 
 
+def patience(operation: Operation) -> float:
+    """Seconds that an operation may rightly wait for in the log; 0 for a wait that makes no sense and is refused."""
+    wait = operation.wait if isinstance(operation, Acquire | Take) else 0.0
+    return wait if 0 <= wait <= WAIT_S_MAX else 0.0
+
+
 class Session:
     """One client: one operation at a time, from `begin` until `outcome` is set.
 
@@ -140,7 +146,7 @@ class Session:
         self._operation = operation
         self._log_times: list[tuple[float, float]] = []  # for `_lease_end`: after the first of these, it was the second
         self._begun = now
-        self._give_up = now + timeout + (operation.wait if isinstance(operation, Acquire | Take) else 0.0)
+        self._give_up = now + timeout + patience(operation)
         self._sent_at: dict[int, float] = {}
         self._open: dict[int, str] = {}  # requests of this operation that left and were not answered
         self._in_doubt = False  # some attempt may have taken effect

@@ -1,5 +1,8 @@
 """A client's session: where it turns, what it repeats, and what it may say about an operation in the end."""
 
+import heapq
+import itertools
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.base.codec import Codec, Raw, pack
+from testbed.base.limits import CLOCK_DRIFT_MAX, WAIT_S_MAX
 from testbed.client import (
     Answered,
     Ask,
@@ -21,7 +25,7 @@ from testbed.client import (
     Woken,
 )
 from testbed.core import requests
-from testbed.core.services.commands import Get, Put, value
+from testbed.core.services.commands import Acquire, Claim, Get, Put, Take, value
 
 WIRE = Codec((*requests.REQUESTS, *requests.REPLIES))
 PLAIN = Codec()
@@ -373,6 +377,8 @@ def test_a_plain_request_that_left_is_never_repeated() -> None:
 
 REPLIES: list[Any] = [
     DONE,
+    requests.Granted(Raw(pack(7)), 1.0, 2.0),
+    requests.Waiting(3.0),
     requests.Rejected("precondition-failed"),
     requests.Opened(7),
     requests.NotLeader(None),
@@ -383,7 +389,14 @@ REPLIES: list[Any] = [
     requests.Expired(),
     None,  # bytes that cannot be read
 ]
-DEFINITE = (requests.NotLeader, requests.Busy, requests.Expired, requests.Done, requests.Rejected)
+DEFINITE = (
+    requests.NotLeader,
+    requests.Busy,
+    requests.Expired,
+    requests.Done,
+    requests.Granted,
+    requests.Rejected,
+)
 
 
 class Wire:
@@ -457,3 +470,245 @@ def test_an_operation_fails_only_if_every_attempt_was_definitely_refused_and_alw
     if outcome.type == "fail" and not wire.rejected:
         assert set(wire.attempts) <= wire.settled
     assert wire.now <= max(TIMEOUT, sum(wait for *_, wait in events))
+
+
+# --- commands that wait, and leases ---
+
+LEASE_S = 10.0
+
+
+def acquiring(wait: float = 60.0, now: float = 0.0) -> tuple[Session, Ask]:
+    """A session that asks n1, the leader, for a lock."""
+    client, ask = opened(now)
+    answer(client, ask, DONE, now)
+    return client, one(client.begin(Acquire((Claim("a"),), LEASE_S, wait), now, TIMEOUT))
+
+
+def granted(asked: float, until: float) -> requests.Granted:
+    return requests.Granted(Raw(pack(7)), asked, until)
+
+
+def test_who_waits_asks_the_same_node_again_at_once_with_the_same_serial() -> None:
+    client, ask = acquiring()
+    for _ in range(10):
+        ask = one(answer(client, ask, requests.Waiting(3.0), 0.3))
+        assert submitted(ask) == ("n1", 9, 2)
+    answer(client, ask, granted(1.0, 11.0), 0.4)
+    assert client.outcome is not None
+    assert (client.outcome.type, client.outcome.value) == ("ok", 7)
+
+
+def test_who_waits_does_not_know_what_became_of_it_if_nobody_answers_any_more() -> None:
+    client, ask = acquiring(wait=2.0)
+    asks = answer(client, ask, requests.Waiting(3.0), 0.3)
+    while client.busy:
+        for ask in asks:
+            asks = answer(client, ask, requests.NotLeader(None), deadline(client))
+        asks = asks or client.step(Woken(), deadline(client))
+    assert client.outcome == Outcome("info", error="timeout")
+
+
+@pytest.mark.parametrize("operation", [Acquire((Claim("a"),), LEASE_S, 60.0), Take("q", LEASE_S, 60.0)])
+def test_an_operation_that_waits_is_given_up_that_much_later(operation: Operation) -> None:
+    client, ask = opened()
+    answer(client, ask, DONE)
+    ask = one(client.begin(operation, 0.0, TIMEOUT))
+    now = 0.0
+    while now < 64.5:
+        now += 0.3
+        ask = one(answer(client, ask, requests.Waiting(now), now))
+    client.step(Woken(), 64.99)
+    assert client.busy
+    client.step(Woken(), 65.0)
+    assert client.outcome == Outcome("info", error="timeout")
+
+
+def test_a_late_word_that_an_earlier_attempt_waits_starts_no_further_one() -> None:
+    client, first = acquiring()
+    second = one(client.step(Woken(), 0.5))
+    before = client.deadline
+    assert answer(client, first, requests.Waiting(3.0), 0.6) == []
+    assert client.deadline == before
+    assert submitted(one(answer(client, second, requests.NotLeader("n1"), 0.7))) == ("n1", 9, 2)
+
+
+def test_who_waits_and_lost_a_message_asks_no_more_often_than_others() -> None:
+    """The node holds the latest request only: one before, whose answer was lost, must not be waited for beside it."""
+    client, _ = acquiring()
+    elsewhere = one(client.step(Woken(), 0.5))
+    ask = one(answer(client, elsewhere, requests.NotLeader("n1"), 0.5))
+    assert ask.node == "n1"
+    again = one(answer(client, ask, requests.Waiting(3.0), 0.51))
+    assert (again.node, deadline(client)) == ("n1", pytest.approx(1.01))
+
+
+def test_a_word_that_who_asked_twice_waits_gives_the_later_request_its_time() -> None:
+    """Else it would be replaced at the node before the node answers, again and again."""
+    client, _ = acquiring()
+    elsewhere = one(client.step(Woken(), 0.5))
+    first = one(answer(client, elsewhere, requests.NotLeader("n1"), 0.5))
+    elsewhere = one(client.step(Woken(), deadline(client)))
+    second = one(answer(client, elsewhere, requests.NotLeader("n1"), 0.8))
+    assert (first.node, second.node) == ("n1", "n1")
+    assert deadline(client) < 0.85
+    assert answer(client, first, requests.Waiting(3.0), 0.81) == []
+    assert deadline(client) == pytest.approx(1.31)
+    answer(client, second, granted(1.0, 11.0), 1.0)
+    assert client.outcome is not None
+
+
+def test_who_waited_long_looks_for_the_next_leader_without_a_pause() -> None:
+    client, ask = acquiring()
+    for _ in range(50):
+        ask = one(answer(client, ask, requests.Waiting(3.0), 0.3))
+    ask = one(answer(client, ask, requests.Lost(), 0.4))
+    assert one(answer(client, ask, requests.NotLeader("n3"), 0.4)).node == "n3"
+
+
+def test_a_refusal_after_a_wait_is_definite() -> None:
+    client, ask = acquiring()
+    ask = one(answer(client, ask, requests.Waiting(3.0), 0.3))
+    answer(client, ask, requests.Rejected("not-granted: it was given up"), 0.4)
+    assert client.outcome == Outcome("fail", error="not-granted: it was given up")
+
+
+def test_a_lease_counts_from_before_it_was_asked_for() -> None:
+    """Cut by what the two clocks may differ."""
+    client, ask = acquiring(now=100.0)
+    answer(client, ask, granted(20.0, 30.0), 103.0)
+    assert client.outcome == Outcome("ok", 7, until=pytest.approx(100.0 + LEASE_S * (1 - CLOCK_DRIFT_MAX)))
+
+
+def test_a_lease_that_was_waited_for_counts_from_the_last_request_that_was_answered() -> None:
+    """Where log time stood still meanwhile, that is much later than when it was asked for."""
+    client, ask = acquiring(now=100.0)
+    for tenths in range(3, 300, 3):
+        ask = one(answer(client, ask, requests.Waiting(20.0 + tenths / 30), 100.0 + tenths / 10))
+    answer(client, ask, granted(20.0, 40.0), 130.0)
+    outcome = client.outcome
+    assert outcome is not None
+    assert outcome.until == pytest.approx(129.4 + (40.0 - 29.9) * (1 - CLOCK_DRIFT_MAX))
+
+
+class Cluster:
+    """Leaders one after the other, and a lock that is free some time after it was asked for; seconds of real time.
+
+    Each reign: for how long, by how much its clock is wrong, for how long nobody leads then, and what part of it the
+    next leader has no entry of. The last reign goes on for ever.
+    """
+
+    def __init__(self, reigns: list[tuple[float, float, float, float]], free_after: float, lease: float) -> None:
+        self._spans: list[tuple[float, float, float]] = []  # from when on, log time there, and how fast it goes
+        now, time = 0.0, 50.0
+        for length, drift, gap, fall in reigns:
+            rate = 1 + drift * CLOCK_DRIFT_MAX
+            self._spans += [(now, time, rate), (now + length, time + length * rate, 0.0)]
+            now, time = now + length + gap, time + (length * rate) * (1 - fall)
+        self._spans.append((now, time, 1 + CLOCK_DRIFT_MAX))
+        self._free_after = free_after
+        self._lease = lease
+        self._asked: tuple[float, float] | None = None  # when, by both clocks
+        self.grant: tuple[float, requests.Granted] | None = None
+
+    def _span(self, now: float) -> tuple[float, float, float]:
+        return [span for span in self._spans if span[0] <= now][-1]
+
+    def leads(self, now: float) -> bool:
+        return self._span(now)[2] > 0
+
+    def log_time(self, now: float) -> float:
+        begin, time, rate = self._span(now)
+        return time + (now - begin) * rate
+
+    def reaches(self, time: float, now: float) -> float:
+        """When, from `now` on, it is that log time for the first time."""
+        ends = [span[0] for span in self._spans[1:]] + [inf]
+        for (begin, start, rate), end in zip(self._spans, ends, strict=True):
+            if end > now and rate:
+                instant = max(now, begin, begin + (time - start) / rate)
+                if instant < end:
+                    return instant
+        raise AssertionError("the last reign goes on for ever")
+
+    def asked(self, now: float, patience: float) -> tuple[float, Any]:
+        """When the leader of that moment answers, and what."""
+        if self._asked is None:
+            free = now + self._free_after
+            while not self.leads(free):
+                free += 0.01
+            self._asked = (now, self.log_time(now))
+            self.grant = (free, granted(self._asked[1], self.log_time(free) + self._lease))
+        assert self.grant is not None
+        free, grant = self.grant
+        if free <= now + patience:
+            return max(free, now), grant
+        return now + patience, requests.Waiting(self.log_time(now + patience))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    reigns=st.lists(
+        st.tuples(st.floats(0.1, 5.0), st.floats(-1, 1), st.floats(0.0, 2.0), st.floats(0, 0.5) | st.just(0.0)),
+        max_size=4,
+    ),
+    free_after=st.floats(0.0, 20.0) | st.just(0.0),
+    lease=st.floats(0.01, 100.0),
+    patience=st.sampled_from([0.0, 0.05, 0.3]),
+    delays=st.lists(st.floats(0.0, 0.4) | st.none(), min_size=1, max_size=30),
+)
+def test_a_lease_is_over_for_its_holder_before_anybody_else_can_be_granted_it(
+    reigns: list[tuple[float, float, float, float]],
+    free_after: float,
+    lease: float,
+    patience: float,
+    delays: list[float | None],
+) -> None:
+    """LK10. `delays`: of one message after the other, none where it is lost; all over again when there are no more."""
+    cluster = Cluster(reigns, free_after, lease)
+    messages = itertools.cycle([*delays, 0.001])
+    arrivals: list[tuple[float, int, str, Any]] = []  # when, in which order, where, what
+    offset, order = 1000.0, 0  # of the client's clock
+
+    def leave(now: float, where: str, what: Any) -> None:
+        nonlocal order
+        order += 1
+        delay = next(messages)
+        if delay is not None:
+            heapq.heappush(arrivals, (now + delay, order, where, what))
+
+    client, ask = acquiring(wait=60.0, now=offset)
+    begun, asks = offset, [ask]
+    now = 0.0
+    while client.busy:
+        for ask in asks:
+            leave(now, "leader", ask)
+        wakes_at = deadline(client) - offset
+        if not arrivals or wakes_at <= arrivals[0][0]:
+            now = max(now, wakes_at)
+            asks = client.step(Woken(), max(now + offset, deadline(client)))
+            continue
+        now, _, where, what = heapq.heappop(arrivals)
+        asks = []
+        if where == "client":
+            asks = answer(client, *what, now=now + offset)
+        elif cluster.leads(now):
+            answered_at, reply = cluster.asked(now, patience)
+            if cluster.leads(answered_at):
+                leave(answered_at, "client", (what, reply))
+    outcome = client.outcome
+    assert outcome is not None
+    if outcome.type != "ok":
+        return
+    assert outcome.until is not None
+    assert cluster.grant is not None
+    granted_at, grant = cluster.grant
+    assert outcome.until - offset <= cluster.reaches(grant.until, granted_at) + 1e-9
+    assert outcome.until >= begun + lease * (1 - CLOCK_DRIFT_MAX) - 1e-9
+
+
+@pytest.mark.parametrize("wait", [nan, inf, -1.0, WAIT_S_MAX + 1])
+def test_a_wait_that_makes_no_sense_does_not_put_off_giving_up(wait: float) -> None:
+    client = session()
+    client.begin(Acquire((Claim("l"),), 1.0, wait), 0.0, TIMEOUT)
+    client.step(Woken(), TIMEOUT)
+    assert client.outcome is not None

@@ -71,7 +71,7 @@ class _Asked(NamedTuple):
 
     word: str
     requests: list[_Request]
-    answers: list[float]
+    answers: Sequence[float]
 
 
 def _requests(history: Sequence[Event], writes: frozenset[str] | None) -> _Asked:

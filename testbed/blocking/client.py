@@ -16,8 +16,8 @@ from testbed.blocking.keyvalue import KeyValueClient
 from testbed.blocking.locks import LEASE_S, WAIT_S, Grants, Lock
 from testbed.blocking.outcomes import succeeded
 from testbed.blocking.queues import CAPACITY, DELIVERY_LIMIT, VISIBILITY_S, WINDOW, Queue
-from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, Session, Told, Woken
-from testbed.core.services.commands import READERS, Acquire, Claim, Take
+from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, Session, Told, Woken, patience
+from testbed.core.services.commands import READERS, Claim
 from testbed.ports import World
 
 CALL_TIMEOUT_S = 10.0  # several elections
@@ -141,8 +141,7 @@ class Client:
         program.awaited.add(call)
         try:
             self._world.tell_client(program, (call, operation, seconds))
-            patience = seconds + (operation.wait if isinstance(operation, Acquire | Take) else 0.0)
-            self._world.wait(lambda: call in program.outcomes, patience + ANSWER_MARGIN_S)
+            self._world.wait(lambda: call in program.outcomes, seconds + patience(operation) + ANSWER_MARGIN_S)
         finally:
             program.awaited.discard(call)
             outcome = program.outcomes.pop(call, None)

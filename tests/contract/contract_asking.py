@@ -1,9 +1,11 @@
-"""Client programs of the contract suite: calls that nobody waits for, to certain nodes only; and bytes of any kind."""
+"""Client programs of the contract suite: calls that nobody waits for, to certain nodes only, by clients that may go
+deaf or away; and bytes of any kind."""
 
 from collections import deque
 
 from testbed.base.codec import Codec
 from testbed.client import Answered, Ask, NotSent, Session, Started, Told
+from testbed.core.services.commands import Put, value
 
 
 class Asker:
@@ -16,6 +18,8 @@ class Asker:
         self._underway = False
         self.asked = False  # the first request of the latest operation has been given out
         self.outcomes = []
+        self.deaf = False  # every answer is lost on its way here
+        self.gone = False  # it does nothing any more, as if its process were killed
         self._world.run_client(self)
 
     def ask(self, operation, timeout=10.0):
@@ -24,6 +28,8 @@ class Asker:
         self._world.tell_client(self, (operation, timeout))
 
     def step(self, event, now):
+        if self.gone or (self.deaf and isinstance(event, Answered)):
+            return []
         if isinstance(event, Told):
             self._waiting.append(event.what)
             asks = []
@@ -43,11 +49,31 @@ class Asker:
 
     @property
     def deadline(self):
-        return self._session.deadline
+        return None if self.gone else self._session.deadline
 
     @property
     def finished(self):
         return False
+
+
+def opened(cluster, *nodes):
+    """An `Asker` whose session is open."""
+    asker = Asker(cluster, *nodes)
+    answered(cluster, asker, Put("session", value("open")))
+    return asker
+
+
+def answered(cluster, asker, operation):
+    """The outcome of an operation, the only one under way, once it is known."""
+    asker.outcomes.clear()
+    asker.ask(operation)
+    return outcome_of(cluster, asker)
+
+
+def outcome_of(cluster, asker):
+    """The first outcome that is not taken out yet."""
+    cluster.wait_for(lambda: bool(asker.outcomes), "an outcome")
+    return asker.outcomes.pop(0)
 
 
 class Stranger:

@@ -27,13 +27,13 @@ def propose(raft: Raft, handle: Any, session: int, serial: int, command: bytes) 
     """Append a client's command, or say at once that it was not."""
     if raft.role != "leader" or raft.transfer_to is not None:
         raft.answer(handle, raft.not_leader())
+    elif session in raft.machine.waiting and raft.machine.waiting[session].serial == serial:
+        waiting.hold(raft, session, serial, handle)
     elif (
         raft.log.last - raft.commit >= limits.LOG_UNCOMMITTED_MAX
         or raft.uncommitted_bytes >= limits.LOG_UNCOMMITTED_BYTES_MAX
     ):
         raft.answer(handle, requests.Busy())
-    elif session in raft.machine.waiting and raft.machine.waiting[session].serial == serial:
-        waiting.hold(raft, session, serial, handle)
     else:
         index = raft.append(Entry(raft.term, raft.log_time(), session, serial, command))
         raft.pending[index] = handle

@@ -3,11 +3,16 @@
 from collections import Counter
 from typing import Any
 
+from testbed.base import limits
 from testbed.core.raft.core import Raft
 from testbed.core.raft.events import Effect, Logged, SaveEntries, SaveSnapshot, Send
 from testbed.core.raft.machine import Applied, ReplicatedState
 from testbed.core.raft.messages import Entry, VoteReply
+from testbed.core.services.commands import LockStatus
 from testbed.core.services.machine import Services
+
+LOCKS = ("a", "b")
+ROUNDING_S = 1e-6
 
 SOMETIMES = {  # lines of the nodes' logs -> events that a campaign of seeds must have reached
     "snapshot installed": "snapshot installed",
@@ -39,13 +44,16 @@ class AuditedState(ReplicatedState):
 
     def __init__(self, audit: "Audit", sessions_max: int) -> None:
         self.audited = AuditedServices()
-        super().__init__(self.audited, sessions_max)
+        super().__init__(self.audited, sessions_max, limits.SESSION_TTL_S)
         self._audit = audit
 
     def apply(self, entry: Entry, index: int) -> Applied:
         self.audited.executed = False
         result = super().apply(entry, index)
         self._audit.applied(entry, index, result, self.audited.executed)
+        for lock in LOCKS:
+            for holder in self.audited.locks.query(LockStatus(lock))["holders"]:
+                self._audit.granted_at.setdefault((lock, holder["token"]), self._audit.now)
         return result
 
 
@@ -57,6 +65,10 @@ class Audit:
         self.chosen: dict[int, tuple[Entry, Any]] = {}  # index -> the entry applied there, and its result
         self.executions: dict[bytes, int] = {}  # every command of a test is unique: it may be carried out once
         self.never: set[bytes] = set()  # commands that their client was told had failed
+        self.now = 0.0
+        self.granted_at: dict[tuple[str, int], float] = {}  # lock and token -> when the first node knew
+        self.held_until: dict[int, float] = {}  # token -> until when its client was sure to be the only one
+        self.acknowledged: dict[int, float] = {}  # message -> when its consumer knew that it is done with
         self._leaders: dict[int, str] = {}
         self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}  # (index, term) -> entry, term before it
         self._snapshots: dict[int, bytes] = {}
@@ -83,6 +95,20 @@ class Audit:
             self.require(entry.command not in self.never, "a failed command was carried out", entry)
         elif entry.session and result.answer is not None:
             self.counts["retry answered from the session"] += 1
+
+    # --- a client was told ---
+
+    def delivered(self, message: int, asked: float) -> None:
+        self.require(asked <= self.acknowledged.get(message, asked), "an acknowledged message came again", message)
+
+    def leases(self) -> None:
+        """Nobody was granted a lock while another was sure to hold it (all claims are plain ones)."""
+        for (lock, token), granted_at in self.granted_at.items():
+            for other, until in self.held_until.items():
+                if other < token and (lock, other) in self.granted_at:
+                    self.require(
+                        until <= granted_at + ROUNDING_S, "two hold a lock", lock, other, until, token, granted_at
+                    )
 
     # --- a process made a step ---
 

@@ -30,6 +30,7 @@ def run(seed: int) -> Counter[str]:
         network.run(FAULTS_S)
         nemesis.heal()
         _require_progress(network)
+        network.audit.leases()
         verdict = check(history.events, "cas-register")
         assert verdict.verdict == "valid", verdict.detail
     except AssertionError as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from audit import Audit, AuditedState
 
+from testbed.base import limits
 from testbed.base.codec import Codec
 from testbed.base.rand import Streams
 from testbed.core import requests
@@ -83,6 +84,7 @@ class Process:
     raft: Raft | None = None
     boot: int = 0
     offset: float = 0.0  # of its monotonic clock
+    rate: float = 1.0  # of that, in its seconds a second
     paused: bool = False
     inbox: list[Any] = field(default_factory=list)
     timers: dict[str, int] = field(default_factory=dict)
@@ -146,6 +148,8 @@ class Network:
         assert process.raft is None
         process.boot += 1
         process.offset = self.random.uniform(0.0, 1000.0)
+        drift = self.streams.stream("drift", node, process.boot).uniform(-0.5, 0.5)
+        process.rate = 1 + drift * limits.CLOCK_DRIFT_MAX
         process.paused, process.crash_at = False, None
         process.inbox, process.timers, process.ready_at = [events.Started()], {}, self.now
         peers = tuple(peer for peer in self.nodes if peer != node)
@@ -228,7 +232,8 @@ class Network:
 
     def _turn(self, process: Process, raft: Raft) -> None:
         batch, process.inbox = process.inbox, []
-        local = self.now + process.offset
+        local = self.now * process.rate + process.offset
+        self.audit.now = self.now
         effects: list[events.Effect] = []
         for event in batch:
             if isinstance(event, tuple):  # a timer: due unless it was set anew
@@ -285,7 +290,7 @@ class Network:
             if process.boot == boot and process.timers.get(name) == token:
                 self.put(process.id, (name, token))
 
-        self.after(after, due)
+        self.after(after / process.rate, due)
 
     # --- messages ---
 

@@ -27,6 +27,12 @@ SOMETIMES = (
     "reply Lost",
     "reply Expired",
     "reply NotLeader",
+    "reply Granted",
+    "reply Waiting",
+    "refused: deadlock",
+    "refused: lease-lost",
+    "refused: not-granted",
+    "refused: full",
 )
 reached: Counter[str] = Counter()
 

@@ -129,7 +129,13 @@ def test_chunks_may_be_repeated_and_come_out_of_order() -> None:
     replies = [
         sent(receive(raft, "n2", part))[0][1].offset for part in (parts[-1], parts[0], parts[0], parts[-1], parts[0])
     ]
-    assert replies == [0, len(EMPTY) - 1, len(EMPTY) - 1, len(EMPTY), 0]  # the last one repeats what is installed already
+    assert replies == [
+        0,
+        len(EMPTY) - 1,
+        len(EMPTY) - 1,
+        len(EMPTY),
+        0,
+    ]  # the last one repeats what is installed already
     assert raft.applied == 9
 
 

@@ -10,6 +10,7 @@ from cores import CONFIG, acknowledge, answers, append, core, end, entry, leader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testbed.base import limits
 from testbed.base.codec import Codec, Raw, pack, unpack
 from testbed.core import requests
 from testbed.core.raft import events
@@ -163,6 +164,16 @@ def test_a_retry_of_who_waits_is_held_and_not_proposed_again() -> None:
         "once more",
         granted(2, log_time(ASKED_AT), log_time(3.55) + LEASE_S),
     )
+
+
+def test_a_retry_of_who_waits_is_held_by_a_leader_that_has_too_much_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It adds nothing to that, and who is refused for long would be taken for silent."""
+    raft = queueing()
+    monkeypatch.setattr(limits, "LOG_UNCOMMITTED_MAX", 0)
+    told = replies(raft.step(events.Proposed("again", WAITER, 1, acquire()), 3.0))
+    told += replies(raft.step(events.Proposed("put", THIRD, 1, put("x", 1)), 3.0))
+    assert told == [("put", requests.Busy())]
+    assert raft.held[WAITER].handle == "again"
 
 
 def test_a_retry_that_comes_before_the_first_is_applied_waits_at_the_same_place() -> None:
