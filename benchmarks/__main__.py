@@ -4,12 +4,14 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import boot, failover, idle, puts, simulation
+from benchmarks import boot, failover, idle, leases, puts, simulation
 from benchmarks.measures import Row, table
 
 BENCHMARKS: dict[str, Callable[[], Row | list[Row]]] = {
     "puts": puts.rate,
     "one": puts.one_client,
+    "queue": leases.queue,
+    "locks": leases.locks,
     "boot": boot.boot,
     "kill": failover.kill,
     "pause": failover.pause,

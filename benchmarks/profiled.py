@@ -1,8 +1,9 @@
 """The built-in node under cProfile, for whoever wants to know where a step's time goes.
 
-    python -m benchmarks.profiled [CLIENTS [PUTS]]
+    python -m benchmarks.profiled [puts | deliveries [CLIENTS [CYCLES]]]
 
-prints each node's profile. cProfile slows small functions down most: believe its order, not its seconds.
+prints each node's profile: under puts, or under messages that are published, taken and acknowledged. cProfile slows
+small functions down most: believe its order, not its seconds.
 """
 
 import cProfile
@@ -11,11 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import load
+from benchmarks import leases, load
 from testbed import Cluster
 from testbed.service import ServiceNode
 
 LINES = 45
+VALUE_BYTES = 100
+WORKS = {"puts": load.puts, "deliveries": leases.deliveries}
 
 
 class ProfiledNode(ServiceNode):
@@ -36,10 +39,11 @@ class ProfiledNode(ServiceNode):
 
 def main(arguments: list[str]) -> None:
     """Load a cluster of three, print what each node did meanwhile."""
-    clients, puts = (int(arguments[0]) if arguments else 100), (int(arguments[1]) if arguments[1:] else 20_000)
+    work = WORKS[arguments[0] if arguments else "puts"](VALUE_BYTES)
+    clients, cycles = (int(arguments[1]) if arguments[1:] else 100), (int(arguments[2]) if arguments[2:] else 20_000)
     with tempfile.TemporaryDirectory() as directory:
         with Cluster(node="benchmarks.profiled:ProfiledNode", options={"profile": directory}) as cluster:
-            print(load.measure(cluster, clients, puts, value_bytes=100))
+            print(load.measure(cluster, clients, cycles, work))
         for path in sorted(Path(directory).iterdir()):
             print(f"=== {path.stem}")
             pstats.Stats(str(path)).sort_stats("tottime").print_stats(LINES)

@@ -52,6 +52,6 @@ def _take_turns(clients: int, puts: int) -> tuple[Sample, Sample]:
             pipeline.measure(*WARM_UP, VALUE_BYTES)
             bare.append(pipeline.measure(clients, puts, VALUE_BYTES))
         with Cluster(nodes=NODES) as cluster:
-            load.measure(cluster, *WARM_UP, VALUE_BYTES)
-            ours.append(load.measure(cluster, clients, puts, VALUE_BYTES))
+            load.measure(cluster, *WARM_UP, load.puts(VALUE_BYTES))
+            ours.append(load.measure(cluster, clients, puts, load.puts(VALUE_BYTES)))
     return medians(bare), medians(ours)

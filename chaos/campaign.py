@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from queue import SimpleQueue
 from typing import Final, Self, TypeVar
 
@@ -21,6 +21,7 @@ import msgspec
 
 from chaos.invariants.membership import MEMBERSHIP_SOMETIMES
 from chaos.invariants.raft import RAFT_SOMETIMES
+from chaos.invariants.services import LOCK_SOMETIMES, QUEUE_SOMETIMES
 from chaos.seeds import Answer, Question
 from chaos.simulation import Simulated
 from testbed.base.errors import UsageError
@@ -29,6 +30,7 @@ from testbed.ports import SIMULATED_SOMETIMES
 
 CHECK_EVERY: Final = 10  # the determinism check costs so much less than the runs themselves
 AHEAD: Final = 4  # seeds of one job that wait for a slow one before them
+PARTS: Final = (RAFT_SOMETIMES, LOCK_SOMETIMES, QUEUE_SOMETIMES)  # that a scenario may do without
 OPERATIONS: Final = ("operation ok", "operation fail", "operation info", "precondition failed")
 
 T = TypeVar("T")
@@ -61,9 +63,9 @@ class Tally:
 
     @property
     def never(self) -> list[str]:
-        """What no seed has reached: nothing was tested there. Of Raft's events only where a node has Raft."""
-        raft = RAFT_SOMETIMES if any(self.sometimes[name] for name in RAFT_SOMETIMES) else ()
-        names = (*raft, *MEMBERSHIP_SOMETIMES, *SIMULATED_SOMETIMES, *OPERATIONS)
+        """What no seed has reached: nothing was tested there. Of Raft, locks and queues only where there are any."""
+        parts = [part for part in PARTS if any(self.sometimes[name] for name in part)]
+        names = (*chain(*parts), *MEMBERSHIP_SOMETIMES, *SIMULATED_SOMETIMES, *OPERATIONS)
         return [name for name in names if not self.sometimes[name]]
 
     def add(self, result: Simulated) -> None:

@@ -6,7 +6,7 @@ business, whether it took hold the nemesis', what it means the judges'.
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,11 +26,11 @@ from chaos.scenario import Scenario, WorkloadSpec
 from chaos.schedule import Schedule, draw
 from chaos.verdicts import Check, Observed, bound, judge, of_verdict, operation_counts, overall, recoveries
 from chaos.workloads import BUILT_IN
-from chaos.workloads.api import Workload
-from chaos.workloads.runner import Allowance, WorkloadClient, WorkloadFailed
+from chaos.workloads.api import Client, Workload
+from chaos.workloads.runner import REPEATS_MAX, Allowance, WorkloadClient, WorkloadFailed
 from testbed.base.codec import Codec
 from testbed.base.errors import UsageError
-from testbed.base.rand import Streams, entropy
+from testbed.base.rand import Random, Streams, entropy
 from testbed.client import Session
 from testbed.cluster import Cluster, stopwatch, utc_stamp
 from testbed.node import Node
@@ -250,12 +250,9 @@ class Run:
             allowance = Allowance(load.spec.operations)
             for number in range(load.spec.clients):
                 session = Session(world.nodes, self.scenario.cluster.election_timeout / 2, self._codec, first=process)
-                try:
-                    generator = load.workload.client(number, streams.stream("workload", place, "client", number))
-                except (Exception, SystemExit) as error:
-                    raise WorkloadFailed(f"{load.name}: {type(error).__name__}: {error}") from error
+                random = streams.stream("workload", place, "client", number)
                 client = WorkloadClient(
-                    generator,
+                    generator_of(load.name, load.workload.client, number, random),
                     session,
                     load.recorder,
                     process=process,
@@ -279,18 +276,21 @@ class Run:
         for client in clients:
             world.tell_client(client, None)
         world.wait(
-            lambda: all(client.finished for client in clients), 2 * bound(self.scenario.cluster.election_timeout)
+            lambda: all(client.finished for client in clients),
+            (2 + REPEATS_MAX) * bound(self.scenario.cluster.election_timeout),
         )
 
     def _drain(self, world: World) -> tuple[str, ...]:
         """What the workloads do last; the names of those that did not come to an end with it."""
         streams = Streams(self.seed)
+        told = []
         for place, load in enumerate(self._loads):
             for number, client in enumerate(load.clients):
                 if client.finished:
                     random = streams.stream("workload", place, "drain", number)
-                    world.tell_client(client, load.workload.drain(number, random))
-        world.wait(lambda: all(client.drained for load in self._loads for client in load.clients), DRAIN_S_MAX)
+                    world.tell_client(client, generator_of(load.name, load.workload.drain, number, random))
+                    told.append(client)
+        world.wait(lambda: all(client.drained for client in told), DRAIN_S_MAX)
         return tuple(load.name for load in self._loads if not all(client.drained for client in load.clients))
 
     def _final_views(self, world: World) -> tuple[dict[str, Mapping[str, str]], frozenset[str]]:
@@ -394,6 +394,17 @@ def choose_seed(scenario: Scenario, given: int | None) -> int:
     if given is not None:
         return given
     return scenario.seed if scenario.seed is not None else entropy().getrandbits(SEED_BITS)
+
+
+def generator_of(name: str, method: Callable[[int, Random], Client], number: int, random: Random) -> Client:
+    """What a client of workload `name` does. WorkloadFailed unless the user's method gives a generator."""
+    try:
+        generator = method(number, random)
+    except (Exception, SystemExit) as error:
+        raise WorkloadFailed(f"{name}: {type(error).__name__}: {error}") from error
+    if not isinstance(generator, Generator):
+        raise WorkloadFailed(f"{name}: {method.__name__}() is no generator: it yields nothing")
+    return generator
 
 
 def membership_bound(heartbeat: float, election_timeout: float) -> float:

@@ -31,6 +31,8 @@ CLIENTS_DEFAULT: Final = 5
 RATE_DEFAULT: Final = 100.0
 RATE_MIN: Final = 0.001  # operations a second: one every quarter of an hour
 OPERATIONS_MAX: Final = 10**9  # of one workload: days of what a cluster can do
+LEASE_S_MIN: Final = 0.01  # of workloads: a shorter one ends before its holder is told of it
+LEASE_S_MAX: Final = 60.0  # so that a run can wait for the end of all leases
 FAULT_S_MIN: Final = 0.01  # for `every` and `for`: anything shorter ends before it can be seen in effect
 SEED_MAX: Final = 2**63 - 1
 
@@ -180,7 +182,7 @@ def _workload(table: Table) -> WorkloadSpec:
         table.only((*own, *sorted(BUILTIN_WORKLOADS[kind])))
         for key, form in BUILTIN_WORKLOADS[kind].items():
             if table.has(key):
-                table.duration(key) if form == "duration" else table.flag(key)
+                _lease(table, key) if form == "duration" else table.flag(key)
     elif not _IMPORTABLE.match(kind):
         table.fail("kind", f'no workload {kind!r}, and not "module:Class" either{suggest(kind, BUILTIN_WORKLOADS)}')
     return WorkloadSpec(
@@ -190,6 +192,11 @@ def _workload(table: Table) -> WorkloadSpec:
         operations=table.integer("operations", low=1, high=OPERATIONS_MAX) if table.has("operations") else None,
         options={key: value for key, value in table.values.items() if key not in own},
     )
+
+
+def _lease(table: Table, key: str) -> None:
+    if not LEASE_S_MIN <= table.duration(key) <= LEASE_S_MAX:
+        table.fail(key, f"must be from {format_duration(LEASE_S_MIN)} to {format_duration(LEASE_S_MAX)}")
 
 
 def _fault(table: Table, nodes: tuple[str, ...]) -> FaultSpec:

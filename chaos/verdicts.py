@@ -7,17 +7,23 @@ fault that never took hold, makes it unknown.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from chaos.checkers import check, operations_of
-from chaos.checkers.model import Verdict
+from chaos.checkers.keyorder import KeyOrder
+from chaos.checkers.model import Judge, Verdict
 from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
+from chaos.checkers.totals import TotalQueue
 from chaos.history import NEMESIS, NS_PER_S, Event, is_lapse
 from chaos.records import FaultRecord, applied, majority_windows, summary
 from testbed.ports import Exit
 
+UNDRAINED: Final[Mapping[str, Judge]] = {  # how they judge what was not read to its end
+    "total-queue": TotalQueue(drained=False),
+    "key-order": KeyOrder(drained=False),
+}
 BOUND_ELECTION_TIMEOUTS = 5  # an election may take two, a split vote two more, and a client has to find the winner
 
 
@@ -61,6 +67,8 @@ def judge(seen: Observed, expired: Callable[[], bool]) -> list[Check]:
     for name, models, history in seen.histories:
         known = frozenset[str]().union(*map(operations_of, models))
         for model in models:
+            if name in seen.undrained and isinstance(model, str):
+                model = UNDRAINED.get(model, model)
             checks.append(of_verdict(check(history, model, expired=expired, others=known), name))
         checks += _service(seen, name, history)
     checks += [Check("workload", name, "invalid", failure) for name, failure in seen.broken]

@@ -28,9 +28,11 @@ class KeyOrder:
     An element is gone when it is acknowledged, at the earliest when its first dequeue that did not fail is invoked; or,
     if it was taken from the dead letters, when it became one. Either is after its last delivery was asked for. A take
     delivers (those of dead letters have no order), and where there are no takes at all, a dequeue does. Other elements,
-    and as the earlier one those that were put in more than once, are not judged.
+    and as the earlier one those that were put in more than once, are not judged. Where the dead letters are known not
+    to have been `drained`, an element that was delivered and not acknowledged may be one of them.
     """
 
+    drained: bool = True
     name: str = "key-order"
     operations: frozenset[str] = frozenset({"enqueue", "take", "dequeue"})
 
@@ -39,6 +41,8 @@ class KeyOrder:
 
     def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
         queued = _queued(operations, start_items(self.name, initial))
+        for element in queued:
+            element.dead = element.dead or (not self.drained and element.dequeued == inf and element.delivered < inf)
         by_key: dict[Hashable, list[_Element]] = {}
         for element in queued:
             if element.puts:  # what was never put in is for total-queue to judge

@@ -23,7 +23,8 @@ NAMED_MAX = 5  # elements named in a detail; the count says how many more there 
 class TotalQueue:
     """Nothing acknowledged is lost, nothing unexpected comes out, nothing comes out more often than it was put in.
 
-    The workload must drain the queue at its end: what was acknowledged and never came out counts as lost. After
+    The workload must drain the queue at its end: what was acknowledged and never came out counts as lost, or, where the
+    queue is known not to have been `drained`, as perhaps still in it. After
     Jepsen's total-queue, with these differences: duplicates are invalid; an element that came out before it was put in
     is unexpected; and a dequeue of unknown outcome may have taken any one element (or the one that its completion
     names, where that is not null), so that losses which such dequeues could explain make the verdict unknown.
@@ -33,6 +34,7 @@ class TotalQueue:
     gives an element back, and proves nothing.
     """
 
+    drained: bool = True
     name: str = "total-queue"
     operations: frozenset[str] = frozenset({"enqueue", "take", "nack", "dequeue"})
 
@@ -57,6 +59,8 @@ class TotalQueue:
         if tally.breaches:
             more = len(tally.breaches) - 1
             return "invalid", f"{tally.breaches[0]}{f' and {more} more such' if more else ''} ({counts})"
+        if lost and not self.drained:
+            return "unknown", f"lost, or not read yet: {_names(lost)} ({counts})"
         if lost.total() > tally.blind_takes:
             return "invalid", f"acknowledged elements were lost: {_names(lost)} ({counts})"
         if lost:

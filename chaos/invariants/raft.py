@@ -111,7 +111,7 @@ class _Chosen:
 
     entry: Entry
     node: str
-    outcome: tuple[int, bytes] | None = None
+    outcome: tuple[int, bytes | None] | None = None  # no answer: its session waited for one when this was seen
 
 
 class RaftInvariants:
@@ -394,6 +394,7 @@ class RaftInvariants:
         self._highest = max(self._highest, after.applied)
 
     def _check_outcome(self, watched: _Watched, raft: Raft, index: int, chosen: _Chosen, now: float) -> None:
+        outcome: tuple[int, bytes | None]
         session = raft.machine.sessions.get(chosen.entry.session)
         if session is not None:
             outcome = (session.serial, session.answer)
@@ -402,9 +403,9 @@ class RaftInvariants:
             outcome = _EXPIRED
         else:
             return  # it may have expired by this entry, or by a later one
-        if chosen.outcome is None:
+        if chosen.outcome is None or chosen.outcome[1] is None:
             chosen.outcome = outcome
-        elif chosen.outcome != outcome:
+        elif outcome[1] is not None and chosen.outcome != outcome:
             self._violate(
                 "state-machine-safety",
                 f"{watched.id} came to another serial or answer by {_named(chosen.entry)} at index {index}"

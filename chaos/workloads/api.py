@@ -18,7 +18,8 @@ class Op:
     """One operation as the history shows it (`f`, `value`, `key`), and what is asked of the cluster for it.
 
     `request`: what a user's node is sent (anything JSON can hold, or a struct that the node declares); for the built-in
-    services, one of their commands or queries. `to`: the node to ask; any that can be reached if left out.
+    services, one of their commands or queries. `to`: the node to ask; any that can be reached if left out. `timeout`:
+    seconds until its client gives up, even if it was to wait for longer; the run's own if left out.
     `after`: seconds that its client lets pass before it asks. `idempotent`: asking twice does what asking once does, so
     that an unknown outcome is asked for again. `shows`: what the history shows of the value of an ok outcome.
     """
@@ -28,6 +29,7 @@ class Op:
     key: Any = None
     request: Any = None
     to: str | None = None
+    timeout: float | None = None
     after: float = 0.0
     idempotent: bool = False
     shows: Callable[[Any], Any] | None = None

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from chaos.workloads.api import Client, Op, Outcome, Workload
 from testbed.base.durations import parse_duration
@@ -13,6 +14,10 @@ OPERATIONS_PER_LOCK = 250  # then another takes its place, so that operations of
 LEASE = "1s"
 WAIT_S = 0.3
 SLOW = 0.1  # of the holders: they stop for longer than their lease before they write
+VANISHING = 0.02  # of those who ask: they are gone while they wait, some until nobody waits for them
+LONG_WAIT_S = 10.0
+VANISHES_AFTER_S = 0.1
+ABSENCE_S_MAX = 4.0
 PERMITS = 2
 
 
@@ -58,7 +63,12 @@ class Holders(Workload):
         """Takes the locks at once and changes what they protect, holding them takes others then, and lets go."""
         lease = parse_duration(self.options.get("lease", LEASE))
         name = " and ".join(sorted(locks))
-        request = Acquire(tuple(Claim(lock) for lock in locks), lease, random.choice((WAIT_S, WAIT_S, 0.0)))
+        claims = tuple(Claim(lock) for lock in locks)
+        if random.random() < VANISHING:
+            yield Op("acquire", key=name, request=Acquire(claims, lease, LONG_WAIT_S), timeout=VANISHES_AFTER_S)
+            yield replace(_read(locks[0]), after=random.uniform(0.0, ABSENCE_S_MAX))
+            return
+        request = Acquire(claims, lease, random.choice((WAIT_S, WAIT_S, 0.0)))
         granted = yield Op("acquire", key=name, request=request)
         if granted.type != "ok":
             return

@@ -1,5 +1,6 @@
 """The workload `queue`: messages through the replicated queue, some with an order, some that nobody can digest."""
 
+from dataclasses import replace
 from typing import Any
 
 from chaos.workloads.api import Client, Op, Workload
@@ -13,6 +14,11 @@ POISON_EVERY = 20  # of the others: nobody acknowledges such a one, until it is 
 DELIVERY_LIMIT = 4
 VISIBILITY = "1s"
 TAKE_WAIT_S = 0.3
+VANISHING = 0.02  # of the consumers: they are gone while they wait, some until nobody waits for them
+LONG_WAIT_S = 10.0
+VANISHES_AFTER_S = 0.1
+ABSENCE_S_MAX = 4.0
+NACK_DELAYS_S = (0.0, 0.0, 0.2)
 DEAD_LETTERS = 0.1  # of the deliveries asked for
 DRAIN_VISIBILITIES = 3  # so long nothing came: a lease that nobody returns ends after two at the latest, extended once
 
@@ -39,13 +45,17 @@ class Messages(Workload):
                 yield self._enqueue(f"client {number}", serial, random)
                 continue
             dead = random.random() < DEAD_LETTERS
+            if random.random() < VANISHING:
+                yield replace(self._take(LONG_WAIT_S, dead), timeout=VANISHES_AFTER_S)
+                yield replace(self._take(0.0, dead), after=random.uniform(0.0, ABSENCE_S_MAX))
+                continue
             taken = yield self._take(TAKE_WAIT_S, dead)
             if taken.type == "ok" and taken.value is not None:
                 yield from self._consume(taken.value, dead, random)
 
     def drain(self, number: int, random: Random) -> Client:  # noqa: ARG002  # all clients do the same
         """Acknowledges all there is; first of the queue, and when nothing more can come to be dead, of the others."""
-        for dead, wait in ((False, DRAIN_VISIBILITIES * self._visibility), (True, 0.0)):
+        for dead, wait in ((False, DRAIN_VISIBILITIES * self._visibility + max(NACK_DELAYS_S)), (True, 0.0)):
             while True:
                 taken = yield self._take(wait, dead)
                 if taken.type == "ok" and taken.value is None:
@@ -80,7 +90,7 @@ class Messages(Workload):
         poison = isinstance(element, int) and element % POISON_EVERY == 0 and not dead
         draw = random.random()
         if poison or draw < 0.08:
-            yield Op("nack", element, request=Nack(receipt, random.choice((0.0, 0.0, 0.2))))
+            yield Op("nack", element, request=Nack(receipt, random.choice(NACK_DELAYS_S)))
         elif draw >= 0.12:
             late = 1.5 * self._visibility if draw < 0.16 else 0.0
             yield Op("dequeue", element, request=Ack(receipt), after=late)

@@ -11,7 +11,7 @@ from chaos.history import NS_PER_S, Recorder
 from chaos.workloads.api import Client, Op, Outcome
 from testbed.base.codec import is_plain
 from testbed.base.rand import Random
-from testbed.client import Ask, ClientEvent, Session, Started, Told
+from testbed.client import Ask, ClientEvent, Session, Started, Told, patience
 
 REPEATS_MAX = 3  # of an idempotent operation whose outcome is unknown
 
@@ -135,7 +135,9 @@ class WorkloadClient:
 
     def _begin(self, op: Op, now: float) -> list[Ask]:
         try:
-            return self._session.begin(op.operation(), now, self._timeout)
+            operation = op.operation()
+            timeout = self._timeout if op.timeout is None else op.timeout - patience(operation)
+            return self._session.begin(operation, now, timeout)
         except (TypeError, ValueError) as error:  # the request cannot be put into a message
             raise WorkloadFailed(f"{op.f}: {error}") from error
 

@@ -223,6 +223,18 @@ def test_workloads_are_left_out_at_random_but_never_all_and_keep_their_order():
     assert (workload.kind, workload.operations, workload.options) == ("a.b:C", 9, {"keys": 3})
 
 
+def test_the_own_keys_of_built_in_workloads_are_kept_also_in_the_text_of_the_variant():
+    options = {"kv": {}, "queue": {"visibility": "700ms"}, "lock": {"lease": "300ms", "fenced": False}}
+    specs = tuple(WorkloadSpec(kind=kind, options=own) for kind, own in options.items())
+    found = [
+        workload
+        for seed in range(20)
+        for workload in parse_scenario(vary(msgspec.structs.replace(BASE, workloads=specs), seed).text, "").workloads
+    ]
+    assert {workload.kind for workload in found} == set(options)
+    assert all(workload.options == options[workload.kind] for workload in found)
+
+
 def test_another_feature_of_the_scenario_changes_nothing_in_what_is_unrelated():
     more = msgspec.structs.replace(BASE, faults=(), workloads=(*BASE.workloads, *BASE.workloads))
     for seed in range(20):

@@ -147,7 +147,7 @@ def test_the_ends_of_leases_are_not_counted_among_the_operations_of_unknown_outc
     recorder = Recorder()
     recorder.add(0, 0, "invoke", "acquire", "x")
     recorder.add(1, 0, "ok", "acquire", "x", 1)
-    recorder.add(2, 9, "invoke", "release", "x", 1)
+    recorder.lapse(2, "release", "x", 1)
     recorder.add(3, 0, "invoke", "release", "x", 1)
     assert operation_counts([recorder.events()]) == {"ok": 1, "fail": 0, "info": 1}
 

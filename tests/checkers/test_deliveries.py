@@ -7,6 +7,8 @@ import pytest
 from histories import Row, history
 
 from chaos.checkers import Verdict, check
+from chaos.checkers.keyorder import KeyOrder
+from chaos.checkers.totals import TotalQueue
 from chaos.history import Event, operations
 from testbed.base.rand import Random, Streams
 
@@ -379,3 +381,12 @@ def test_the_sweep_agrees_with_the_rule_spelt_out_pair_by_pair() -> None:
         found.append(check(events, "key-order").verdict)
         assert found[-1] == ("valid" if spelt_out(events) else "invalid"), seed
     assert set(found) == {"valid", "invalid"}
+
+
+def test_where_the_queue_was_not_read_to_its_end_what_is_missing_may_still_be_in_it() -> None:
+    rows = [row for part in (put(A), put(B), take(1, A, 1), take(2, B, 1)) for row in part]
+    assert [check(history(*rows), model).verdict for model in ("total-queue", "key-order")] == ["invalid", "invalid"]
+    assert check(history(*rows), TotalQueue(drained=False)).verdict == "unknown"
+    assert check(history(*rows), KeyOrder(drained=False)).verdict == "valid"
+    doubled = history(*rows, *take(3, A, 1))
+    assert check(doubled, TotalQueue(drained=False)).verdict == "invalid"

@@ -104,6 +104,38 @@ def test_a_mistake_of_the_caller_is_one_line_and_254(tmp_path: Path, mistake: di
     assert said in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "kind", "key", "said"),
+    [
+        ("run", "queue", "visibility = 1", "visibility: 1 is not a duration such as"),
+        ("run", "queue", 'lease = "1s"', "lease: unknown key"),
+        ("sim", "lock", 'lease = "0s"', "lease: must be longer than zero"),
+        ("sim", "lock", 'fenced = "no"', "fenced: must be true or false, not 'no'"),
+        (
+            "run",
+            "locks",
+            'lease = "1s"',
+            "kind: no workload 'locks', and not \"module:Class\" either; did you mean 'lock'?",
+        ),
+    ],
+)
+def test_a_mistake_in_a_workloads_own_key_is_one_line_and_254(
+    tmp_path: Path, command: str, kind: str, key: str, said: str
+):
+    (tmp_path / "own.toml").write_text(f'duration = "2s"\n[[workload]]\nkind = "{kind}"\n{key}\n')
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), command, "own.toml"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (254, "", 1)
+    assert f"own.toml: workload[1].{said}" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["own.toml"]
+
+
 def test_a_module_that_exits_when_it_is_imported_is_a_mistake_of_the_caller(tmp_path: Path):
     run(tmp_path)
     (tmp_path / "loads.py").write_text("raise SystemExit(0)")

@@ -109,10 +109,11 @@ class ReplicatedState:
             self._term = entry.term
             self.service.promote(entry.time)
         self.service.advance(entry.time)
-        answered = self._note_answers()  # before the entry: it may be the next command of one of these
+        answered = self._note_answers() if self.waiting else []  # now: it may be the next command of one of them
         self._expire(entry.time)
         result = self._apply(entry, index)
-        answered += self._note_answers()
+        if self.waiting:
+            answered += self._note_answers()
         return msgspec.structs.replace(result, answered=answered) if answered else result
 
     def _apply(self, entry: Entry, index: int) -> Applied:

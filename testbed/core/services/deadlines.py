@@ -1,7 +1,7 @@
 """What becomes due at which log time. Order depends on the times and the keys alone: replicas must agree on it."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Generic, TypeVar
 
@@ -41,8 +41,12 @@ class Deadlines(Generic[K]):
             heapq.heappop(self._heap)
         return inf
 
-    def due(self, time: float) -> Iterator[K]:
+    def due(self, time: float) -> Iterable[K]:
         """Takes out what is due by `time`, one after the other, the earliest first; sees what is set meanwhile."""
+        nothing = not self._heap or self._heap[0][0] > time  # the usual answer, asked for each entry of the log
+        return () if nothing else self._take_due(time)
+
+    def _take_due(self, time: float) -> Iterator[K]:
         while self.next <= time:
             _, key = heapq.heappop(self._heap)
             del self._at[key]
