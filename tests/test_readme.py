@@ -29,7 +29,9 @@ def python(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def test_the_readme_shows_these_files():
-    assert sorted(FILES) == ["greet.toml", "greeter.py", "greetings.py", "hello.py", "store.py", "twice.py"]
+    assert sorted(FILES) == [
+        *("counter.py", "greet.toml", "greeter.py", "greetings.py", "hello.py", "jobs.py", "store.py", "twice.py")
+    ]
 
 
 def test_the_node_of_the_readme_remembers_its_count_across_a_kill(shown: Path):
@@ -48,6 +50,25 @@ def test_the_store_of_the_readme_survives_its_leader(shown: Path):
     done = python(shown, "store.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True 2", "3"]
+
+
+def test_the_queue_of_the_readme_delivers_again_and_refuses_the_late(shown: Path):
+    done = python(shown, "jobs.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "{'n': 1} 2",
+        "too late: it was given to somebody else",
+        "{'n': 2}",
+        "{'ready': 0, 'delayed': 0, 'in_flight': 0, 'dead': 0, 'waiting': 0}",
+    ]
+
+
+def test_the_locks_of_the_readme_keep_a_slow_holder_from_writing(shown: Path):
+    done = python(shown, "counter.py")
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert lines == ["None", "True False", "refused: ada was too slow"]
+    assert last.startswith("not-granted: 'b' is held by session")
 
 
 def test_the_scenario_of_the_readme_is_valid(shown: Path):
