@@ -35,9 +35,13 @@ BUGS: Final = (
     "reads-locally",
     "no-refutation",
     "snapshot-gap",
+    "lock-without-fencing",
+    "delivers-to-two",
+    "redelivery-to-the-tail",
+    "publish-confirmed-before-commit",
 )
 SCENARIOS: Final = Path(__file__).parent / "scenarios"
-MIXED: Final = "worlds.toml"
+MIXED: Final = {"locks": "services.toml", "queues": "services.toml"}  # part -> some of everything, if not of the store
 OWN: Final = {"reads-locally": "stale_reads.toml", "reads-on-lease": "stale_reads.toml"}  # bug -> what the mix has not
 KEPT: Final = Path("runs/worlds")
 SEEDS_MAX: Final = 40
@@ -58,7 +62,7 @@ class Found(NamedTuple):
 
 def find_in_simulation(bug: Bug) -> Found | None:
     """The first seed of which the schedule fails whatever seed it is run with, and the faults that it takes."""
-    scenario = load_scenario(SCENARIOS / OWN.get(bug.name, MIXED))
+    scenario = load_scenario(SCENARIOS / (OWN.get(bug.name) or MIXED.get(bug.part, "worlds.toml")))
     for seed in range(1, SEEDS_MAX + 1):
 
         def fails(candidate: Scenario, seed: int = seed) -> bool:

@@ -10,14 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from chaos.bugs import client, detection, harness, raft, sessions, storage, transport
+from chaos.bugs import client, detection, harness, locks, queues, raft, sessions, storage, transport
 from chaos.bugs.bug import Bug, Replacement
 from chaos.settings import suggest
 from testbed.base.errors import UsageError
 
 __all__ = ["BUGS", "SCENARIOS", "Bug", "find", "node_reference", "plant", "planted", "refuse_elsewhere"]
 
-_PARTS = (transport, detection, raft, sessions, storage, client, harness)
+_PARTS = (transport, detection, raft, sessions, locks, queues, storage, client, harness)
 _ABSENT: Final = object()
 
 BUGS: Final[Mapping[str, Bug]] = MappingProxyType(
@@ -63,7 +63,7 @@ def planted(name: str) -> Iterator[Bug]:
 def refuse_elsewhere(name: str, world: str, node: str) -> None:
     """UsageError for a bug that exists only in the other world, or in nodes of another kind."""
     found = find(name)
-    if found.part in ("raft", "sessions") and node != "testbed:ServiceNode":
+    if found.part in ("raft", "sessions", "locks", "queues") and node != "testbed:ServiceNode":
         raise UsageError("bugs", name, f"is one of the replicated service, and {node} is none")
     homes = [str(getattr(holder, "__module__", None) or vars(holder)["__name__"]) for holder, _, _ in found.plant()]
     for other in ("live", "sim"):

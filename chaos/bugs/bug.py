@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Part = Literal["transport", "detection", "raft", "sessions", "storage", "client", "harness"]
+Part = Literal["transport", "detection", "raft", "sessions", "locks", "queues", "storage", "client", "harness"]
 
 Replacement = tuple[object, str, object]  # the module or class in which a piece is looked up, its name, the wrong piece
 Plant = Callable[[], Sequence[Replacement]]

@@ -44,5 +44,5 @@ def bugs(answer: Answer, names: tuple[str, ...], jobs: int | None) -> int:
 def _line(found: dict[str, Any]) -> str:
     alarm = f"  FALSE ALARM without it: {found['false_alarms'][0]}" if found["false_alarms"] else ""
     if found["caught"]:
-        return f"caught   {found['name']:<28} seed {found['seeds']:>3}, {found['world']}  {found['by']}{alarm}"
-    return f"ESCAPED  {found['name']:<28} {found['seeds']} seeds, {found['world']}{alarm}"
+        return f"caught   {found['name']:<35} seed {found['seeds']:>3}, {found['world']}  {found['by']}{alarm}"
+    return f"ESCAPED  {found['name']:<35} {found['seeds']} seeds, {found['world']}{alarm}"

@@ -19,10 +19,14 @@ CHECKS = {
     "cas-register",
     "crashes",
     "evidence",
+    "fenced-mutex",
+    "key-order",
     "membership",
     "membership-invariants",
     "raft-invariants",
     "recovery",
+    "service-invariants",
+    "total-queue",
     "workload",
 }
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -45,6 +49,8 @@ def test_there_are_bugs_of_every_part() -> None:
         "detection",
         "raft",
         "sessions",
+        "locks",
+        "queues",
         "storage",
         "client",
         "harness",
