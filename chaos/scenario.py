@@ -31,8 +31,8 @@ CLIENTS_DEFAULT: Final = 5
 RATE_DEFAULT: Final = 100.0
 RATE_MIN: Final = 0.001  # operations a second: one every quarter of an hour
 OPERATIONS_MAX: Final = 10**9  # of one workload: days of what a cluster can do
-LEASE_S_MIN: Final = 0.01  # of workloads: a shorter one ends before its holder is told of it
-LEASE_S_MAX: Final = 60.0  # so that a run can wait for the end of all leases
+WORKLOAD_LEASE_S_MIN: Final = 0.01  # a shorter one ends before its holder is told of it
+WORKLOAD_LEASE_S_MAX: Final = 30.0  # a run waits for the end of all of them: three times this, within DRAIN_S_MAX
 FAULT_S_MIN: Final = 0.01  # for `every` and `for`: anything shorter ends before it can be seen in effect
 SEED_MAX: Final = 2**63 - 1
 
@@ -195,8 +195,9 @@ def _workload(table: Table) -> WorkloadSpec:
 
 
 def _lease(table: Table, key: str) -> None:
-    if not LEASE_S_MIN <= table.duration(key) <= LEASE_S_MAX:
-        table.fail(key, f"must be from {format_duration(LEASE_S_MIN)} to {format_duration(LEASE_S_MAX)}")
+    if not WORKLOAD_LEASE_S_MIN <= table.duration(key) <= WORKLOAD_LEASE_S_MAX:
+        span = f"from {format_duration(WORKLOAD_LEASE_S_MIN)} to {format_duration(WORKLOAD_LEASE_S_MAX)}"
+        table.fail(key, f"must be {span}")
 
 
 def _fault(table: Table, nodes: tuple[str, ...]) -> FaultSpec:

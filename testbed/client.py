@@ -135,6 +135,11 @@ class Session:
         self._operation: Operation | None = None
 
     @property
+    def number(self) -> int:
+        """The session's number in the log; 0 if none is open."""
+        return self._session
+
+    @property
     def busy(self) -> bool:
         """An operation is under way."""
         return self._operation is not None
@@ -292,12 +297,12 @@ class Session:
         match reply:
             case requests.Done():
                 self._leader = node
-                self._finish(Outcome("ok", unpack(reply.result)))
+                self._finish(_result(reply.result))
                 return []
             case requests.Granted():
                 self._leader = node
                 self._log_times.append((self._begun, reply.asked))
-                self._finish(Outcome("ok", unpack(reply.result), until=self._lease_end(reply.until)))
+                self._finish(_result(reply.result, until=self._lease_end(reply.until)))
                 return []
             case requests.Waiting():
                 self._leader = node
@@ -377,6 +382,14 @@ class Session:
         self.deadline = None
         self._operation = None
         self._open = {}
+
+
+def _result(data: Raw, until: float | None = None) -> Outcome:
+    """What took effect; if its result cannot be read, because another client stored what none can, it is unknown."""
+    try:
+        return Outcome("ok", unpack(data), until=until)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Outcome("info", error=f"a result that cannot be read: {error}")
 
 
 _CODEC = Codec((*requests.REQUESTS, *requests.REPLIES))

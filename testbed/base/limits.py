@@ -26,6 +26,7 @@ LOG_UNCOMMITTED_BYTES_MAX = 64 * 2**20
 STATE_BYTES_MAX = 256 * 2**20  # keys and values; a fuller key-value store rejects puts instead of outgrowing memory
 READS_PENDING_MAX = 20_000
 SESSIONS_MAX = 10_000  # the least recently used is evicted, and told so (thesis 6.3)
+ANSWERS_BYTES_MAX = 256 * 2**20  # kept for retries, messages in flight among them; beyond it sessions are evicted, too
 SESSION_TTL_S = 600.0  # log time without an operation after which a session ends (thesis 6.3)
 
 # --- leases, locks and queues ---

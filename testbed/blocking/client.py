@@ -9,6 +9,8 @@ from itertools import count
 from math import inf
 from typing import Any
 
+import msgspec
+
 from testbed.base.codec import Codec, pack
 from testbed.base.errors import UsageError
 from testbed.base.limits import COMMAND_BYTES_MAX
@@ -17,7 +19,7 @@ from testbed.blocking.locks import LEASE_S, WAIT_S, Grants, Lock
 from testbed.blocking.outcomes import succeeded
 from testbed.blocking.queues import CAPACITY, DELIVERY_LIMIT, VISIBILITY_S, WINDOW, Queue
 from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, Session, Told, Woken, patience
-from testbed.core.services.commands import READERS, Claim
+from testbed.core.services.commands import READERS, Claim, Command, Query, decode_command, decode_query
 from testbed.ports import World
 
 CALL_TIMEOUT_S = 10.0  # several elections
@@ -80,8 +82,8 @@ class Client:
         self._timeout = timeout
         self._codec = codec
         self._numbers = count(1)
-        session = Session(world.nodes, election_timeout / 2, codec, first)
-        self._program = _Calls(session, world.notify)
+        self._session = Session(world.nodes, election_timeout / 2, codec, first)
+        self._program = _Calls(self._session, world.notify)
         world.run_client(self._program)
         self.kv = KeyValueClient(self)
         self._grants = Grants(self)
@@ -115,6 +117,11 @@ class Client:
         """
         return Queue(self, name, visibility, window, limit, capacity, producer)
 
+    @property
+    def session(self) -> int:
+        """The number under which messages about locks speak of this client; 0 before its first command."""
+        return self._session.number
+
     def now(self) -> float:
         """Seconds on the clock that leases are told by."""
         return self._world.now()
@@ -133,8 +140,11 @@ class Client:
         """Carry out one operation; what became of it. TypeError or ValueError for what no message can hold."""
         if isinstance(operation, PlainRequest):
             self._codec.encode(operation.body)
-        elif (size := len(pack(operation))) > COMMAND_BYTES_MAX:
-            raise ValueError(f"operation of {size} bytes exceeds {COMMAND_BYTES_MAX}")
+        else:
+            data = pack(operation)
+            if len(data) > COMMAND_BYTES_MAX:
+                raise ValueError(f"operation of {len(data)} bytes exceeds {COMMAND_BYTES_MAX}")
+            _check(operation, data)
         seconds = self._timeout if timeout is None else timeout
         program = self._program
         call = next(self._numbers)
@@ -142,7 +152,22 @@ class Client:
         try:
             self._world.tell_client(program, (call, operation, seconds))
             self._world.wait(lambda: call in program.outcomes, seconds + patience(operation) + ANSWER_MARGIN_S)
+        except BaseException:
+            program.awaited.discard(call)
+            if patience(operation):  # nobody waits for it any more: its next command takes the client out of the line
+                self._world.tell_client(program, (next(self._numbers), self._grants.settlement, seconds))
+            raise
         finally:
             program.awaited.discard(call)
             outcome = program.outcomes.pop(call, None)
         return outcome if outcome is not None else Outcome("info", error="timeout")
+
+
+def _check(operation: Command | Query, data: bytes) -> None:
+    """TypeError for an argument of the wrong type: a node would only say that this is no command."""
+    try:
+        (decode_command if isinstance(operation, Command) else decode_query)(data)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$[")
+        name = operation.__struct_fields__[int(place.partition("]")[0]) - 1]  # behind the tag
+        raise TypeError(f"{name}: {reason}") from None

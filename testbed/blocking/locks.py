@@ -35,12 +35,10 @@ class Grants:
         return outcome
 
     def release(self, token: int) -> Outcome:
-        """What became of it; if it was not given back, it will be."""
+        """What became of it; if that is unknown, it will be given back once more."""
         if token in self._tokens:
             self._tokens.remove(token)
-        outcome = self._asked(Release(token))
-        self._unsettled = self._unsettled or outcome.type != "ok"
-        return outcome
+        return self._asked(Release(token))
 
     def _asked(self, command: Acquire | Release) -> Outcome:
         """What became of it. Until we are told, there is something to settle: an exception does not tell."""
@@ -50,9 +48,14 @@ class Grants:
             self._unsettled = unsettled
         return outcome
 
+    @property
+    def settlement(self) -> Settle:
+        """Gives back all that we do not know of."""
+        return Settle(tuple(self._tokens))
+
     def _settle(self, timeout: float | None) -> None:
-        """Give back all that we do not know of, if the cluster can be asked within the timeout."""
-        self._unsettled = self.caller.outcome(Settle(tuple(self._tokens)), timeout).type != "ok"
+        """The same, if the cluster can be asked within the timeout."""
+        self._unsettled = self.caller.outcome(self.settlement, timeout).type != "ok"
 
 
 class Held:
@@ -80,10 +83,10 @@ class Held:
 
     def extend(self, lease: float | None = None) -> None:
         """Hold it for `lease` seconds from now on (None: as long as at first). `LeaseLost` if that comes too late."""
-        self._lease = self._lease if lease is None else lease
-        outcome = succeeded(self._grants.caller.outcome(Extend(self.token, self._lease)))
+        seconds = self._lease if lease is None else lease
+        outcome = succeeded(self._grants.caller.outcome(Extend(self.token, seconds)))
         assert outcome.until is not None, "what is granted has an end"
-        self._until = outcome.until
+        self._lease, self._until = seconds, outcome.until
 
     def release(self) -> None:
         """Give it back. `LeaseLost` if the lease was over: then somebody else may have been granted it meanwhile."""

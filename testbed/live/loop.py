@@ -129,7 +129,8 @@ class NodeProcess:
         now = clock.now()
         inputs = self._obey(now) if self._control in ready else []
         inputs += self._transport.receive(ready, now)
-        self._carry_out(self._host.step(inputs, now))
+        # the time after draining: what a leader stamps must not be earlier than the sending of what it stamps
+        self._carry_out(self._host.step(inputs, clock.now()))
 
     def _patience_ms(self) -> int:
         now = clock.now()

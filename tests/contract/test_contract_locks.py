@@ -439,9 +439,7 @@ def test_an_acquire_that_was_interrupted_leaks_no_lock(service, monkeypatch):
         patched.setattr(service.world, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.lock("interrupted", lease=600.0, wait=600.0).acquire()
-    service.wait_for(lambda: len(line_of(other, "interrupted")) == 1, "the acquire to be in line")
     held.release()
-    assert client.lock("interrupted, next").acquire().valid
     assert other.lock("interrupted", wait=30.0).acquire().valid
     client.kv.put("interrupted", 1, fence=kept)
 

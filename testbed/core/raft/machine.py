@@ -31,6 +31,9 @@ class Service(Protocol):
     def give_up(self, session: int) -> bytes:
         """The session waits no more; its answer, in case it ever asks."""
 
+    def holds_for(self, session: int) -> bool:
+        """Whether it keeps something for the session, such as a lock: then the session must not be forgotten."""
+
     def answered(self) -> list[tuple[int, bytes]]:
         """The sessions that wait no more since this was last asked, each with its answer."""
 
@@ -100,6 +103,7 @@ class ReplicatedState:
         self.sessions: dict[int, ClientSession] = {}  # in order of last use: the oldest first
         self.waiting: dict[int, ClientSession] = {}  # those of them that wait for an answer
         self._term = 0  # of the last entry
+        self._answer_bytes = 0  # of all answers
         self._sessions_max = sessions_max
         self._session_ttl = session_ttl
 
@@ -133,15 +137,29 @@ class ReplicatedState:
             if session.answer is None:  # its client has gone on without it
                 self._give_up(entry.session, session)
             session.serial = entry.serial
-            session.answer = self.service.apply(entry.command, entry.session, entry.time)
-            if session.answer is None:
+            answer = self.service.apply(entry.command, entry.session, entry.time)
+            self._keep(session, answer)
+            if answer is None:
                 self.waiting[entry.session] = session
+            self._make_room()
         return _WAITS if session.answer is None else Applied(answer=session.answer)
 
+    def _keep(self, session: ClientSession, answer: bytes | None) -> None:
+        self._answer_bytes += len(answer or b"") - len(session.answer or b"")
+        session.answer = answer
+
+    def _make_room(self, places: int = 0) -> None:
+        """Forget sessions while there are too many, or too much is kept for them.
+
+        The least recently used goes first; those that wait go last.
+        """
+        while len(self.sessions) + places > self._sessions_max or self._answer_bytes > limits.ANSWERS_BYTES_MAX:
+            idle = (number for number in self.sessions if number not in self.waiting)
+            self._end(next(idle, next(iter(self.sessions))))
+
     def _open(self, entry: Entry, index: int) -> Applied:
+        self._make_room(1)
         self.sessions[index] = ClientSession(0, b"", entry.time)
-        if len(self.sessions) > self._sessions_max:
-            self._end(next(iter(self.sessions)))
         return Applied(opened=index)
 
     def _touch(self, number: int, session: ClientSession, time: float) -> None:
@@ -154,7 +172,7 @@ class ReplicatedState:
             number, oldest = next(iter(self.sessions.items()))
             if time - oldest.active <= self._session_ttl:
                 return
-            if oldest.answer is None:  # whoever waits is silent for good reason
+            if oldest.answer is None or self.service.holds_for(number):  # it is silent for good reason
                 self._touch(number, oldest, time)
             else:
                 self._end(number)
@@ -163,16 +181,17 @@ class ReplicatedState:
         session = self.sessions.pop(number)
         if session.answer is None:
             self._give_up(number, session)
+        self._answer_bytes -= len(session.answer or b"")
 
     def _give_up(self, number: int, session: ClientSession) -> None:
         del self.waiting[number]
-        session.answer = self.service.give_up(number)
+        self._keep(session, self.service.give_up(number))
 
     def _note_answers(self) -> list[tuple[int, int, bytes]]:
         noted = []
         for number, answer in self.service.answered():
             session = self.waiting.pop(number)
-            session.answer = answer
+            self._keep(session, answer)
             noted.append((number, session.serial, answer))
         return noted
 
@@ -187,6 +206,7 @@ class ReplicatedState:
         self.sessions = dict(saved.sessions)
         self.waiting = {number: session for number, session in saved.sessions if session.answer is None}
         self._term = saved.term
+        self._answer_bytes = sum(len(session.answer or b"") for session in self.sessions.values())
 
 
 _NOTHING = Applied()

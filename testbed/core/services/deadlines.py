@@ -22,9 +22,6 @@ class Deadlines(Generic[K]):
             self._heap = [(at, key) for key, at in self._at.items()]
             heapq.heapify(self._heap)
 
-    def __getitem__(self, key: K) -> float:
-        return self._at[key]
-
     def __delitem__(self, key: K) -> None:
         del self._at[key]
 

@@ -162,6 +162,10 @@ class Locks:
         """Whether that is the token of a present grant."""
         return token in self._grants
 
+    def holds_for(self, session: int) -> bool:
+        """Whether some present grant was given to the session."""
+        return session in self._tokens_of
+
     def query(self, query: LockStatus) -> dict[str, Any]:
         """Who holds the lock (the first ten thousand), and who waits for it."""
         lock = self._locks.get(query.lock, _Lock())

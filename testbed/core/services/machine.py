@@ -89,6 +89,10 @@ class Services:
         self.queues.give_up(session)
         return _GIVEN_UP
 
+    def holds_for(self, session: int) -> bool:
+        """Whether the session holds locks: who they are told of each other is how deadlocks are found."""
+        return self.locks.holds_for(session)
+
     def answered(self) -> list[tuple[int, bytes]]:
         """Whose wait ended, and how."""
         if not self.locks.resolved and not self.queues.resolved:

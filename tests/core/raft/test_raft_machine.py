@@ -26,6 +26,7 @@ class Counting:
         self.waiting: list[int] = []
         self.told: list[tuple[int, bytes]] = []
         self.calls: list[object] = []
+        self.holders: set[int] = set()
 
     def apply(self, command: bytes, session: int, time: float) -> bytes | None:
         self.count += 1
@@ -51,6 +52,9 @@ class Counting:
     def give_up(self, session: int) -> bytes:
         self.waiting.remove(session)
         return b"given up"
+
+    def holds_for(self, session: int) -> bool:
+        return session in self.holders
 
     def answered(self) -> list[tuple[int, bytes]]:
         told, self.told = self.told, []
@@ -212,7 +216,7 @@ def test_a_leader_that_hears_no_more_of_a_client_ends_its_wait_and_no_other() ->
     assert machine.apply(entry(1, 3.0, 1, 1, b"wait"), 6) == Applied(answer=b"given up")
 
 
-def test_a_session_that_waits_does_not_expire_but_one_that_makes_room_leaves_the_line() -> None:
+def test_a_session_that_waits_neither_expires_nor_makes_room_for_another() -> None:
     ttl = limits.SESSION_TTL_S
     machine = ReplicatedState(Counting(), sessions_max=2)
     machine.apply(entry(1, 0.0, command=OPEN), 1)
@@ -222,7 +226,7 @@ def test_a_session_that_waits_does_not_expire_but_one_that_makes_room_leaves_the
     assert list(machine.waiting) == [1]
     machine.apply(entry(1, 2 * ttl, command=OPEN), 4)
     machine.apply(entry(1, 2 * ttl, command=OPEN), 5)
-    assert (list(machine.sessions), machine.waiting) == ([4, 5], {})
+    assert (list(machine.sessions), list(machine.waiting)) == ([1, 5], [1])
 
 
 def test_a_new_term_promotes_the_service_once_before_its_time_counts() -> None:
