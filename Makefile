@@ -20,9 +20,9 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 sim: setup
-	$(BIN)/testbed sim configs/swarm.toml --seeds 120 --no-shrink
-	$(BIN)/testbed sim configs/leases.toml --seeds 80 --no-shrink
-	$(BIN)/testbed sim configs/crash.toml --seeds 30 --no-shrink
+	$(BIN)/testbed sim configs/swarm.toml --seeds 80 --no-shrink
+	$(BIN)/testbed sim configs/leases.toml --seeds 60 --no-shrink
+	$(BIN)/testbed sim configs/crash.toml --seeds 20 --no-shrink
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -317,6 +317,34 @@ def test_an_answer_that_cannot_be_read_leaves_doubt() -> None:
     assert client.outcome.type == "info"
 
 
+UNREADABLE = {
+    "not UTF-8": b"\xa1\xff",
+    "a dict as a key": b"\x81\x80\x01",
+    "no instant": b"\xc7\x0c\xff" + b"\xff" * 12,
+}
+
+
+@pytest.mark.parametrize("result", [pytest.param(data, id=why) for why, data in UNREADABLE.items()])
+@pytest.mark.parametrize("operation", [Take("q", 5.0), Get("x")])
+def test_a_result_that_cannot_be_read_is_unknown_and_the_session_goes_on(operation: Operation, result: bytes) -> None:
+    """Another client stored it: it must not end whoever comes upon it."""
+    client, ask = opened()
+    answer(client, ask, DONE)
+    ask = one(client.begin(operation, 1.0, TIMEOUT))
+    leased = requests.Granted(Raw(result), 1.0, 6.0)
+    assert answer(client, ask, leased if isinstance(operation, Take) else requests.Done(Raw(result)), 1.1) == []
+    outcome = client.outcome
+    assert outcome is not None
+    assert (outcome.type, outcome.value, outcome.until) == ("info", None, None)
+    assert outcome.error is not None
+    assert outcome.error.startswith("a result that cannot be read")
+    assert (client.busy, client.deadline) == (False, None)
+    again = one(client.begin(PUT, 2.0, TIMEOUT))
+    assert submitted(again)[:2] == ("n1", 9)
+    answer(client, again, DONE, 2.1)
+    assert client.outcome == Outcome("ok", None)
+
+
 def test_a_node_that_is_no_replicated_service_refuses_definitely() -> None:
     client = session()
     ask = one(client.begin(PUT, 0.0, TIMEOUT))

@@ -19,7 +19,7 @@ from testbed.blocking.locks import LEASE_S, WAIT_S, Grants, Lock
 from testbed.blocking.outcomes import succeeded
 from testbed.blocking.queues import CAPACITY, DELIVERY_LIMIT, VISIBILITY_S, WINDOW, Queue
 from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, Session, Told, Woken, patience
-from testbed.core.services.commands import READERS, Claim, Command, Query, decode_command, decode_query
+from testbed.core.services.commands import READERS, Acquire, Claim, Command, Query, Take, decode_command, decode_query
 from testbed.ports import World
 
 CALL_TIMEOUT_S = 10.0  # several elections
@@ -154,7 +154,7 @@ class Client:
             self._world.wait(lambda: call in program.outcomes, seconds + patience(operation) + ANSWER_MARGIN_S)
         except BaseException:
             program.awaited.discard(call)
-            if patience(operation):  # nobody waits for it any more: its next command takes the client out of the line
+            if isinstance(operation, Acquire | Take):  # nobody waits for it any more: its next command ends all that
                 self._world.tell_client(program, (next(self._numbers), self._grants.settlement, seconds))
             raise
         finally:

@@ -28,6 +28,8 @@ from testbed.live.transport import Transport
 from testbed.node import LogLine, Node, Outbox
 
 LINGER_MS = 200  # for the last messages of a node that stops in good order
+AWAY_S = 0.1  # a turn that takes so much longer than it should: the process was stopped, or is starved
+CONTROL_FIRST_MS = 20  # then ZeroMQ's thread hands over what came meanwhile in any order: control has so long to come
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -92,6 +94,7 @@ class NodeProcess:
             self._poller.register(config.lifeline, zmq.POLLIN)
         self._wake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poller.register(self._wake, zmq.POLLIN)
+        self._turned_at = now
         self._stopping_since: float | None = None
         self._stop_patience = limits.STOP_PATIENCE_S
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -121,13 +124,17 @@ class NodeProcess:
         self._storage.close()
 
     def _turn(self) -> None:
-        ready = dict(self._poller.poll(self._patience_ms()))
+        patience_ms = self._patience_ms()
+        ready = dict(self._poller.poll(patience_ms))
         if self._config.lifeline in ready:
             os._exit(0)  # the supervisor is gone, and nobody is left to tell
         if self._wake in ready:
             os.read(self._wake, 4096)
         now = clock.now()
-        inputs = self._obey(now) if self._control in ready else []
+        away = now - self._turned_at > AWAY_S + patience_ms / 1000
+        self._turned_at = now
+        heard_control = self._control in ready or (away and self._control.poll(CONTROL_FIRST_MS))
+        inputs = self._obey(now) if heard_control else []
         inputs += self._transport.receive(ready, now)
         # the time after draining: what a leader stamps must not be earlier than the sending of what it stamps
         self._carry_out(self._host.step(inputs, clock.now()))
