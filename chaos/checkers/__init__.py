@@ -10,7 +10,7 @@ from chaos.checkers.linearizability import judge_keys
 from chaos.checkers.model import Call, Inconsistent, Judge, Model, Strict, Verdict, VerdictType
 from chaos.checkers.models import MODELS
 from chaos.checkers.values import freeze, show
-from chaos.history import Event, Operation, operations
+from chaos.history import Event, Operation, is_lapse, operations
 
 __all__ = ["MODELS", "Call", "Inconsistent", "Judge", "Model", "Verdict", "check", "operations_of"]
 
@@ -71,7 +71,7 @@ def _judge_all(
     by_key: dict[Hashable, list[Operation]], judge: Judge, initial: Any, expired: Callable[[], bool]
 ) -> Verdict:
     """One verdict from all keys': invalid if one is, else unknown if one is."""
-    total = sum(map(len, by_key.values()))
+    total = sum(not is_lapse(operation.process) for listed in by_key.values() for operation in listed)
     worst: tuple[VerdictType, str] = ("valid", f"{total} operations on {len(by_key)} keys")
     for decided, (key, listed) in enumerate(by_key.items()):
         if expired():

@@ -2,15 +2,18 @@
 
 Knows elements, delivery numbers and dead letters. Does not know the order of elements, nor how long a lease lasts.
 
-The element that a dequeue acknowledges is its value; its process is the consumer that took it. A take of unknown
-outcome constrains nothing: it is a lease, and takes nothing for good.
+The element that a dequeue acknowledges, or a nack gives back, is its value; its process is the consumer that took it.
+A take of unknown outcome constrains nothing: it is a lease, and takes nothing for good. A lapse is a nack that nobody
+invokes, by which the lease of a delivery may end; its value is that of the take.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from math import inf
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from chaos.checkers.values import freeze, show, show_json
-from chaos.history import Operation
+from chaos.history import Operation, is_lapse
 
 DEAD: Final = "dead"
 
@@ -69,14 +72,24 @@ def breaches(delivered: Sequence[Delivery], operations: Sequence[Operation]) -> 
     by_element: dict[Hashable, list[Delivery]] = {}
     for delivery in delivered:
         by_element.setdefault(delivery.element, []).append(delivery)
+    lapses: dict[Hashable, int] = {}
+    nacks: dict[Hashable, list[Operation]] = {}
+    for operation in operations:
+        if operation.f == "nack" and is_lapse(operation.process):
+            lapses.setdefault(freeze(operation.argument), operation.invoked)
+        elif operation.f == "nack" and operation.outcome != "fail":
+            nacks.setdefault(freeze(operation.argument), []).append(operation)
     found = []
     for operation in operations:
         if operation.f == "dequeue" and operation.outcome == "ok":
-            listed = by_element.get(dequeued(operation, leased=True), ())
+            element = dequeued(operation, leased=True)
+            listed = by_element.get(element, ())
             found += _after_it_was_gone(operation, listed)
             found += _old_receipt(operation, listed)
-    for listed in by_element.values():
+            found += _after_it_was_given_back(operation, listed, nacks.get(element, ()))
+    for element, listed in by_element.items():
         found += _twice(listed)
+        found += _while_leased(listed, lapses, nacks.get(element, ()))
     return found
 
 
@@ -100,6 +113,70 @@ def _old_receipt(dequeue: Operation, delivered: Sequence[Delivery]) -> list[str]
         f" {told(own[-1].operation)}, after {_nth(delivery)} {told(delivery.operation)}"
         for delivery in newer[-1:]
     ]
+
+
+def _after_it_was_given_back(
+    dequeue: Operation, delivered: Sequence[Delivery], nacks: Sequence[Operation]
+) -> list[str]:
+    """At most one, and only under the process that took it and gave it back: its receipt was used up by that."""
+    own = [
+        delivery.completed
+        for delivery in delivered
+        if delivery.operation.process == dequeue.process and delivery.completed < dequeue.invoked
+    ]
+    back = [
+        nack
+        for nack in nacks
+        if nack.process == dequeue.process and nack.outcome == "ok" and own and own[-1] < nack.invoked < dequeue.invoked
+    ]
+    return [
+        f"{show(freeze(nack.argument))} was acknowledged {told(dequeue)} after it was given back {told(nack)}"
+        for nack in back[-1:]
+    ]
+
+
+def _while_leased(
+    delivered: Sequence[Delivery], lapses: Mapping[Hashable, int], nacks: Sequence[Operation]
+) -> list[str]:
+    """An acknowledgement ends a delivery, too, but then none may follow."""
+    found = []
+    following: Delivery | None = None  # of the later ones, the first to come
+    for delivery in sorted(delivered, key=attrgetter("rank"), reverse=True):
+        end = _end(delivery, delivered, lapses, nacks)
+        if following is not None and following.completed < end:
+            found.append(
+                f"{show(delivery.element)} was delivered again {told(following.operation)} while it was leased:"
+                f" {_nth(delivery)} {told(delivery.operation)} could not end before event {end:.0f}"
+            )
+        if following is None or delivery.completed < following.completed:
+            following = delivery
+    return found
+
+
+def _end(
+    delivery: Delivery, delivered: Sequence[Delivery], lapses: Mapping[Hashable, int], nacks: Sequence[Operation]
+) -> float:
+    """When the element could be given back at the earliest; at once, if nothing is known of the lease's end.
+
+    A nack by a process that took the element before is of what that took. Any other may be the consumer's, which goes
+    on under another number after an operation of unknown outcome.
+    """
+    lapse = lapses.get(freeze(delivery.operation.result))
+    if lapse is None:
+        return -inf
+    given_back = [
+        nack.invoked
+        for nack in nacks
+        if nack.invoked > delivery.completed
+        and (nack.process == delivery.operation.process or not _took(nack, delivered))
+    ]
+    return min([lapse, *given_back])
+
+
+def _took(nack: Operation, delivered: Sequence[Delivery]) -> bool:
+    return any(
+        delivery.operation.process == nack.process and delivery.completed < nack.invoked for delivery in delivered
+    )
 
 
 def _twice(delivered: Sequence[Delivery]) -> list[str]:

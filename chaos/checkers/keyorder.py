@@ -28,13 +28,14 @@ class KeyOrder:
     An element is gone when it is acknowledged, at the earliest when its first dequeue that did not fail is invoked; or,
     if it was taken from the dead letters, when it became one. Either is after its last delivery was asked for. A take
     delivers (those of dead letters have no order), and where there are no takes at all, a dequeue does. Other elements,
-    and as the earlier one those that were put in more than once, are not judged. Where the dead letters are known not
-    to have been `drained`, an element that was delivered and not acknowledged may be one of them.
+    and as the earlier one those that were put in more than once, are not judged; nor are nacks, which leave an element
+    in its place. Where the dead letters are known not to have been `drained`, an element that was delivered and not
+    acknowledged may be one of them.
     """
 
     drained: bool = True
     name: str = "key-order"
-    operations: frozenset[str] = frozenset({"enqueue", "take", "dequeue"})
+    operations: frozenset[str] = frozenset({"enqueue", "take", "nack", "dequeue"})
 
     def complaint(self, operation: Operation) -> str | None:
         return null_complaint(operation) or take_complaint(operation)

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from chaos.checkers.model import Call, Model, Shown, Verdict, VerdictType, calls_of
 from chaos.checkers.search import Answer, Blocked, Progress, TooLarge, search
 from chaos.checkers.values import show, show_json
-from chaos.history import Operation
+from chaos.history import Operation, is_lapse
 
 CONCURRENT_SHOWN_MAX: Final = 8
 
@@ -28,7 +28,7 @@ def judge_keys(by_key: ByKey, model: Model, initial: Any, expired: Callable[[], 
 
     `expired` is asked between turns, which last milliseconds; once it says yes, the answer is unknown.
     """
-    total = sum(map(len, by_key.values()))
+    total = sum(not is_lapse(one.process) for listed in by_key.values() for one in listed)
 
     def verdict(kind: VerdictType, detail: str) -> Verdict:
         return Verdict(verdict=kind, model=model.name, operations=total, detail=detail)

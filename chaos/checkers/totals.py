@@ -31,7 +31,8 @@ class TotalQueue:
 
     Where elements are delivered under leases, a `take` is a delivery and a dequeue its acknowledgement (see
     `deliveries`): taking an element again is no duplicate as long as it can be a redelivery, which is counted. A nack
-    gives an element back, and proves nothing.
+    gives an element back, and proves nothing else. An element is not delivered again, nor as a dead letter, before its
+    delivery could have ended; that is judged where the history tells when the lease could end by itself, by a lapse.
     """
 
     drained: bool = True

@@ -2,7 +2,8 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ def check(answer: Answer, history: str, model: str, initial: str | None, budget:
     give_up = began + _budget(budget)
     from chaos.checkers import MODELS
     from chaos.checkers import check as judge
-    from chaos.history import read_history
+    from chaos.history import NEMESIS, is_lapse, read_history
 
     if model not in MODELS:
         from chaos.settings import suggest
@@ -36,21 +37,40 @@ def check(answer: Answer, history: str, model: str, initial: str | None, budget:
         raise UsageError("check", "--model", f"there is no model {model!r}{suggest(model, MODELS)}")
     start = _initial(initial)
     events = read_history(history)
+    clients = (event for event in events if event.process != NEMESIS and not is_lapse(event.process))
+    asked = Counter(event.f for event in clients if event.type == "invoke")
+    others = _others(model, asked)
     try:
-        verdict = judge(events, model, start, lambda: clock.now() >= give_up)
+        verdict = judge(events, model, start, lambda: clock.now() >= give_up, others)
     except ValueError as error:
         raise UsageError(history, "--initial" if _blames_initial(model, start) else "", str(error)) from error
     seconds = round(clock.now() - began, 3)
+    left_out = sum(count for f, count in asked.items() if f in others)
+    detail = verdict.detail + (f"; {left_out} operations that other models judge were left out" if left_out else "")
     told = {
         "verdict": verdict.verdict,
         "model": verdict.model,
         "operations": verdict.operations,
-        "detail": verdict.detail,
+        "detail": detail,
         "seconds": seconds,
     }
-    text = f"{verdict.verdict}: {verdict.model}, {verdict.operations} operations, {seconds:g} s\n{verdict.detail}"
+    text = f"{verdict.verdict}: {verdict.model}, {verdict.operations} operations, {seconds:g} s\n{detail}"
     answer.result(told, text)
     return STATUS_OF_VERDICT[verdict.verdict]
+
+
+def _others(name: str, asked: Collection[str]) -> frozenset[str]:
+    """The f's that are none of the model's business, if it knows others of those that were asked for.
+
+    Those that a model knows which shares some of its own are its business: without them it would misjudge.
+    """
+    from chaos.checkers import MODELS
+
+    known = MODELS[name].operations
+    if known.isdisjoint(asked):
+        return frozenset()
+    every = frozenset[str]().union(*(model.operations for model in MODELS.values()))
+    return every.difference(*(model.operations for model in MODELS.values() if model.operations & known))
 
 
 def _budget(text: str) -> float:

@@ -1,5 +1,6 @@
 """The workload `queue`: messages through the replicated queue, some with an order, some that nobody can digest."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,22 +28,27 @@ class Messages(Workload):
     """Publishes and consumes; judged by what came out, and in which order. Reads the queues to their end at last.
 
     An enqueue is a publication. A take is a delivery: it shows the element, which delivery of it that is, and whether
-    it is a dead letter. A dequeue acknowledges a delivery: by it the element is gone. A nack gives it back. Option:
-    `visibility`, how long a consumer may keep a message.
+    it is a dead letter. A dequeue acknowledges a delivery: by it the element is gone. A nack gives it back, and so does
+    the end of its lease. Option: `visibility`, how long a consumer may keep a message.
     """
 
     model = ("total-queue", "key-order")
+    leases: Mapping[str, str] = {"take": "nack"}
 
     def __init__(self) -> None:
         self._published = 0
 
     def client(self, number: int, random: Random) -> Client:
         """As many publications as deliveries, so that consumers wait for messages as often as messages for them."""
-        serial = 0
+        producer, serial = f"client {number}", 1
         while True:
             if random.random() < 0.5:
-                serial += 1
-                yield self._enqueue(f"client {number}", serial, random)
+                op = self._enqueue(producer, serial, random)
+                published = yield op
+                if op.idempotent and published.type == "ok":
+                    serial += 1
+                elif op.idempotent and published.type == "info":  # nobody knows which serial is the next one
+                    producer, serial = f"client {number} since {self._published}", 1
                 continue
             dead = random.random() < DEAD_LETTERS
             if random.random() < VANISHING:

@@ -153,21 +153,21 @@ class WorkloadClient:
 
     def _complete(self, op: Op, outcome: Outcome, now: float) -> None:
         self._op = None
-        self._note_lease(op, outcome)
         self.counts[outcome.type] += 1
         result = op.value
         if outcome.type == "ok" and outcome.value is not None:
             result = outcome.value if op.shows is None else op.shows(outcome.value)
+        self._note_lease(op, outcome.until, result)
         self._record(outcome.type, op, result, outcome.error, now)
         if outcome.type == "info":
             self._process += self._processes
         self._next = self._advance(outcome, now)
 
-    def _note_lease(self, op: Op, outcome: Outcome) -> None:
+    def _note_lease(self, op: Op, until: float | None, result: Any) -> None:
         """A lease may end by itself. One that nobody knows to have been given needs no end: it may not have been."""
-        if op.f in self._leases and outcome.until is not None:
-            ends = max(round((outcome.until - self._origin) * NS_PER_S), self._invoked_ns)
-            self._recorder.lapse(ends, self._leases[op.f], op.key, outcome.value)
+        if op.f in self._leases and until is not None:
+            ends = max(round((until - self._origin) * NS_PER_S), self._invoked_ns)
+            self._recorder.lapse(ends, self._leases[op.f], op.key, result)
 
     def _record(self, kind: Any, op: Op, value: Any, error: str | None, now: float) -> None:
         """A process's stamps rise, so that its next invocation is not taken to overlap its last operation."""

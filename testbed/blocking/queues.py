@@ -88,7 +88,8 @@ class Queue:
 
         Messages of one `key` are delivered one after the other, in their order. A queue that was made with a `producer`
         wants a `serial` (1, 2, 3 …) for each message: publishing it again, by whatever client and however late, adds
-        nothing; the id is None then, where later ones followed. After `Unknown`, publish it again before the next.
+        nothing; the id is None then, where later ones followed. A serial that leaves one out is `Refused`: after
+        `Refused` or `Unknown`, publish under the same serial again before the next.
         """
         if (self._producer is None) != (serial is None):
             raise ValueError("a serial belongs to a queue that was made with a producer, and to each message of it")

@@ -30,6 +30,14 @@ def ack(process: int, element: Any, outcome: str = "ok") -> list[Row]:
     return [(process, "invoke", "dequeue", element), (process, outcome, "dequeue", element, error)]
 
 
+def nack(process: int, element: Any, outcome: str = "ok") -> list[Row]:
+    return [(process, "invoke", "nack", element), (process, outcome, "nack", element)]
+
+
+def lapse(process: int, element: Any, number: int, *dead: str) -> list[Row]:
+    return [(process, "invoke", "nack", [element, number, *dead])]
+
+
 def total(*parts: list[Row]) -> Verdict:
     return check(history(*(row for part in parts for row in part)), "total-queue")
 
@@ -130,9 +138,8 @@ def test_whose_own_latest_delivery_is_the_newest_acknowledges_under_that() -> No
 
 
 def test_an_element_that_was_given_back_may_be_delivered_again_and_is_lost_if_it_is_not() -> None:
-    back = [(1, kind, "nack", A) for kind in ("invoke", "ok")]
-    assert total(put(A), take(1, A, 1), back, take(2, A, 2), ack(2, A)).verdict == "valid"
-    assert total(put(A), take(1, A, 1), back).verdict == "invalid"
+    assert total(put(A), take(1, A, 1), nack(1, A), take(2, A, 2), ack(2, A)).verdict == "valid"
+    assert total(put(A), take(1, A, 1), nack(1, A)).verdict == "invalid"
 
 
 def test_an_acknowledgement_by_a_process_that_took_nothing_is_not_judged_by_its_receipt() -> None:
@@ -149,6 +156,89 @@ def test_a_take_s_answer_that_is_no_delivery_is_refused(model: str, answer: Any)
     rows: list[Row] = [(1, "invoke", "take", None), (1, "ok", "take", answer)]
     with pytest.raises(ValueError, match="a take answers null"):
         check(history(*rows), model)
+
+
+def test_an_acknowledgement_after_the_consumer_gave_the_element_back_is_invalid() -> None:
+    judged = total(put(A), take(1, A, 1), nack(1, A), ack(1, A))
+    assert judged.verdict == "invalid"
+    assert '["a", 1] was acknowledged (process 1, events 6 to 7) after it was given back' in judged.detail
+    for outcome in ("fail", "info"):
+        assert total(put(A), take(1, A, 1), nack(1, A, outcome), ack(1, A)).verdict == "valid"
+    assert total(put(A), take(1, A, 1), nack(1, A), take(1, A, 2), ack(1, A)).verdict == "valid"
+    assert total(put(A), take(1, A, 1), nack(1, A), ack(7, A)).verdict == "valid"
+
+
+# --- total-queue where the ends of leases are known ---
+
+
+@pytest.mark.parametrize("again", [(2,), (3,), (1, "dead")])
+def test_an_element_that_is_delivered_again_before_its_lease_could_end_is_invalid(again: tuple[Any, ...]) -> None:
+    judged = total(put(A), take(1, A, 1), take(2, A, *again), lapse(-1, A, 1), ack(2, A))
+    assert judged.verdict == "invalid"
+    assert judged.detail.startswith(
+        'key "x": ["a", 1] was delivered again (process 2, events 4 to 5) while it was leased:'
+        " delivery 1 (process 1, events 2 to 3) could not end before event 6 ("
+    )
+    assert total(put(A), take(1, A, 1), lapse(-1, A, 1), take(2, A, *again), ack(2, A)).verdict == "valid"
+
+
+def test_a_dead_letter_s_lease_is_judged_as_any_other() -> None:
+    first, second = take(1, A, 1, "dead"), take(2, A, 2, "dead")
+    judged = total(put(A), first, second, lapse(-1, A, 1, "dead"), ack(2, A))
+    assert judged.verdict == "invalid"
+    assert "delivery 1 of the dead letters (process 1, events 2 to 3) could not end before event 6" in judged.detail
+    assert total(put(A), first, lapse(-1, A, 1, "dead"), second, ack(2, A)).verdict == "valid"
+    early = total(put(A), first, lapse(-1, A, 1), second, lapse(-2, A, 1, "dead"), ack(2, A))
+    assert early.verdict == "invalid"  # the lapse was of another delivery
+
+
+def test_a_redelivery_whose_lease_is_not_told_of_is_judged_as_ever() -> None:
+    assert total(put(A), take(1, A, 1), take(2, A, 2), lapse(-1, A, 2), ack(2, A)).verdict == "valid"
+
+
+def test_a_take_that_is_on_its_way_when_the_lease_ends_may_be_given_the_element() -> None:
+    again = take(2, A, 2)
+    assert total(put(A), take(1, A, 1), again[:1], lapse(-1, A, 1), again[1:], ack(2, A)).verdict == "valid"
+
+
+@pytest.mark.parametrize("outcome", ["ok", "info"])
+def test_what_its_consumer_gives_back_may_be_delivered_at_once(outcome: str) -> None:
+    back, end = nack(1, A, outcome), lapse(-1, A, 1)
+    assert total(put(A), take(1, A, 1), back, take(2, A, 2), end, ack(2, A)).verdict == "valid"
+    assert total(put(A), take(1, A, 1), back[:1], take(2, A, 2), back[1:], end, ack(2, A)).verdict == "valid"
+
+
+def test_of_all_later_deliveries_the_first_to_come_counts() -> None:
+    slow = take(2, A, 2)
+    parts = [put(A), take(1, A, 1), slow[:1], take(3, A, 3), lapse(-1, A, 1), slow[1:], ack(3, A)]
+    assert total(*parts).verdict == "invalid"
+
+
+def test_what_was_not_given_back_or_by_another_consumer_or_earlier_is_still_leased() -> None:
+    end = lapse(-1, A, 1)
+    refused, late = nack(1, A, "fail"), nack(1, A)
+    assert total(put(A), take(1, A, 1), refused, take(2, A, 2), end, ack(2, A)).verdict == "invalid"
+    assert total(put(A), take(1, A, 1), take(2, A, 2), late, end, ack(2, A)).verdict == "invalid"
+    assert total(put(A), nack(1, A), take(1, A, 1), take(2, A, 2), end, ack(2, A)).verdict == "invalid"
+    assert total(put(A), put(B), take(1, A, 1), nack(1, B), take(2, A, 2), end, ack(2, A)).verdict == "invalid"
+    theirs = [put(A), take(1, A, 1), nack(1, A), take(2, A, 2), nack(1, A, "info"), take(3, A, 3)]
+    assert total(*theirs, lapse(-1, A, 2), lapse(-2, A, 1), ack(3, A)).verdict == "invalid"
+
+
+def test_a_consumer_that_goes_on_under_another_number_may_give_back_what_it_took() -> None:
+    assert total(put(A), take(1, A, 1), nack(11, A), take(2, A, 2), lapse(-1, A, 1), ack(2, A)).verdict == "valid"
+
+
+def test_an_acknowledgement_lets_nothing_be_delivered_again() -> None:
+    done, again = ack(1, A), take(2, A, 2)
+    parts = [put(A), take(1, A, 1), done[:1], again, done[1:]]
+    assert total(*parts).verdict == "valid"
+    assert total(*parts, lapse(-1, A, 1)).verdict == "invalid"
+
+
+def test_the_end_of_a_lease_is_no_operation_of_a_client() -> None:
+    assert total(put(A), take(1, A, 1), lapse(-1, A, 1), ack(1, A)).operations == 3
+    assert ordered(put(A), take(1, A, 1), nack(1, A), lapse(-1, A, 1), take(2, A, 2), ack(2, A)).operations == 5
 
 
 # --- key-order ---
@@ -260,12 +350,18 @@ def test_what_is_there_at_the_start_is_in_the_order_it_is_listed_in_and_before_a
 class LeasedQueue:
     """Producers, consumers whose leases run out, dead letters, and answers that get lost.
 
-    Where it is `sloppy`, it does not care that a message of the same key is still there.
+    Where it is `sloppy`, it does not care that a message of the same key is still there; where it is `hasty`, some
+    leases end before they should. A lease that its consumer was told of may end by itself from a moment on that the
+    history tells; the consumer may have gone on under another number by then.
     """
 
-    def __init__(self, random: Random, sloppy: bool) -> None:
+    def __init__(self, random: Random, sloppy: bool, hasty: bool = False) -> None:
         self.random = random
         self.sloppy = sloppy
+        self.hasty = hasty
+        self.answers: dict[int, Row] = {}  # on their way to consumers
+        self.lapsed: set[int] = set()  # consumers whose leases may end by themselves
+        self.put_off: list[Row] = []  # lapses that should have been before their leases ended
         self.rows: list[Row] = []
         self.ready: list[tuple[Any, int]] = []  # with how often it was delivered
         self.dead: list[tuple[Any, int]] = []
@@ -274,7 +370,8 @@ class LeasedQueue:
         self.processes = 9
 
     def step(self) -> None:
-        self.random.choice([self.publish, self.consume, self.consume, self.acknowledge, self.run_out])()
+        ends = [self.acknowledge, self.give_back, self.lapse, self.run_out]
+        self.random.choice([self.publish, self.consume, self.consume, self.answer, *ends])()
 
     def publish(self) -> None:
         self.number += 1
@@ -295,10 +392,15 @@ class LeasedQueue:
             return
         element, number = source.pop(self.random.choice(free))
         self.leased[self.processes] = (element, number + 1, dead)
-        if self.random.random() < 0.1:
-            self.rows.append((self.processes, "info", "take", None))
-        else:
-            self.rows.append((self.processes, "ok", "take", [element, number + 1, *["dead"][:dead]]))
+        unknown = (self.processes, "info", "take", None)
+        known = (self.processes, "ok", "take", [element, number + 1, *["dead"][:dead]])
+        self.answers[self.processes] = unknown if self.random.random() < 0.1 else known
+        if self.random.random() < 0.7:
+            self.answer()
+
+    def answer(self) -> None:
+        if self.answers:
+            self.rows.append(self.answers.pop(self.random.choice(list(self.answers))))
 
     def is_next(self, place: int, held: list[str]) -> bool:
         key = self.ready[place][0][0]
@@ -313,6 +415,26 @@ class LeasedQueue:
             unknown = self.random.random() < 0.2
             self.rows.append((process, *(("info", "dequeue", None) if unknown else ("ok", "dequeue", element))))
 
+    def give_back(self) -> None:
+        told = [process for process in self.leased if self.rows_say_so(process)]
+        if told:
+            process = self.random.choice(told)
+            now = process + 1000 if not self.hasty and self.random.random() < 0.3 else process
+            self.rows.append((now, "invoke", "nack", self.leased[process][0]))
+            self.end(process)
+            self.random.choice([self.consume, self.answer, self.publish])()
+            self.rows.append((now, self.random.choice(["ok", "info"]), "nack", None))
+
+    def lapse(self) -> None:
+        pending = [process for process in self.leased if process not in self.lapsed]
+        if pending:
+            self.lapse_of(self.random.choice(pending), self.rows)
+
+    def lapse_of(self, process: int, rows: list[Row]) -> None:
+        element, number, dead = self.leased[process]
+        self.lapsed.add(process)
+        rows += lapse(-process, element, number, *["dead"][:dead])
+
     def rows_say_so(self, process: int) -> bool:
         return any(row[:3] == (process, "ok", "take") for row in self.rows)
 
@@ -320,26 +442,55 @@ class LeasedQueue:
         if not self.leased:
             return
         process = self.random.choice(list(self.leased))
+        if process not in self.lapsed:
+            self.lapse_of(process, self.put_off if self.hasty and self.random.random() < 0.3 else self.rows)
+        element = self.end(process)
+        if self.rows_say_so(process) and self.random.random() < 0.5:
+            self.rows += ack(process, element, "fail")
+
+    def end(self, process: int) -> Any:
         element, number, dead = self.leased.pop(process)
         if dead or number >= 3:
             self.dead.append((element, number if dead else 0))
         else:
             self.ready.insert(0, (element, number))
-        if self.rows_say_so(process) and self.random.random() < 0.5:
-            self.rows += ack(process, element, "fail")
+        return element
 
     def drain(self) -> None:
         while self.ready or self.dead or self.leased:
-            self.random.choice([self.consume, self.acknowledge, self.run_out])()
+            self.random.choice([self.consume, self.answer, self.acknowledge, self.run_out])()
+        while self.answers:
+            self.answer()
+        self.rows += self.put_off
+        taken = [process for process, kind, f, _ in (row[:4] for row in self.rows) if (kind, f) == ("ok", "take")]
+        self.rows = [row for row in self.rows if row[0] >= 0 or -row[0] in taken]  # of others nobody knows the lease
+
+    def is_broken(self) -> bool:
+        """Whether one whose lease ended too early was delivered again, of the leases that are known."""
+        told = [
+            (process, value)
+            for process, kind, f, value in (row[:4] for row in self.rows)
+            if (kind, f) == ("ok", "take") and value
+        ]
+        early = [(-process, value) for process, _, _, value in self.put_off if -process in dict(told)]
+        return any(
+            first[0] == again[0] and (len(first), first[1]) < (len(again), again[1])
+            for _, first in early
+            for _, again in told
+        )
 
 
-def drawn(seed: int, sloppy: bool) -> list[Event]:
+def drained(seed: int, sloppy: bool, hasty: bool = False) -> LeasedQueue:
     random = Streams(seed).stream("queue")
-    queue = LeasedQueue(random, sloppy)
+    queue = LeasedQueue(random, sloppy, hasty)
     for _ in range(random.choice([10, 30])):
         queue.step()
     queue.drain()
-    return history(*queue.rows)
+    return queue
+
+
+def drawn(seed: int, sloppy: bool) -> list[Event]:
+    return history(*drained(seed, sloppy).rows)
 
 
 def test_a_queue_that_does_as_it_should_is_valid_whatever_its_clients_do_and_lose() -> None:
@@ -348,6 +499,17 @@ def test_a_queue_that_does_as_it_should_is_valid_whatever_its_clients_do_and_los
         for model in ("total-queue", "key-order"):
             judged = check(events, model)
             assert judged.verdict == "valid", (seed, judged.detail)
+
+
+def test_a_queue_that_ends_leases_too_early_is_invalid_as_soon_as_that_shows() -> None:
+    found = []
+    for seed in range(SEEDS):
+        queue = drained(seed, sloppy=False, hasty=True)
+        judged = check(history(*queue.rows), "total-queue")
+        found.append(judged.verdict)
+        assert found[-1] == ("invalid" if queue.is_broken() else "valid"), (seed, judged.detail)
+        assert found[-1] == "valid" or "while it was leased" in judged.detail
+    assert set(found) == {"valid", "invalid"}
 
 
 def spelt_out(events: list[Event]) -> bool:

@@ -36,6 +36,11 @@ def read(value, process=0):
     )
 
 
+def called(f, value, result, process=0):
+    invoked = {"process": process, "type": "invoke", "f": f, "key": "x", "value": value}
+    return invoked, invoked | {"type": "ok", "value": result}
+
+
 # --- what all have in common ---
 
 
@@ -173,6 +178,47 @@ def test_a_verdict_is_an_exit_status(tmp_path, capsys):
         assert (told["verdict"], told["model"], told["operations"]) == (verdict, model, 2)
     assert call(["check", bad, "--model", "register"]) == 1
     assert capsys.readouterr().out.startswith("invalid: register, 2 operations")
+
+
+def test_operations_of_another_kind_of_thing_are_left_out_and_counted(tmp_path, capsys):
+    lapse = {"process": -1, "type": "invoke", "f": "release", "key": "x", "value": 1}
+    fault = {"process": "nemesis", "type": "info", "f": "kill", "value": None}
+    held = [
+        *called("acquire", None, 1),
+        *called("read", None, None),
+        lapse,
+        fault,
+        *called("cas", [None, 5], [None, 5]),
+    ]
+    path = history(tmp_path / "h.jsonl", *held, *called("release", 1, 1), *called("acquire", None, 1, 1))
+    for model, verdict, status, left_out in (("fenced-mutex", "invalid", 1, 2), ("cas-register", "valid", 0, 3)):
+        assert call(["check", path, "--model", model, "--json"]) == status
+        told = json.loads(capsys.readouterr().out)
+        assert told["verdict"] == verdict
+        assert told["detail"].endswith(f"; {left_out} operations that other models judge were left out")
+    only = history(tmp_path / "only.jsonl", *called("acquire", None, 1))
+    assert call(["check", only, "--model", "fenced-mutex"]) == 0
+    assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("f", "model"),
+    [
+        ("dance", "fenced-mutex"),  # nobody knows it
+        ("cas", "register"),  # what reads and writes say depends on it
+        ("take", "queue"),
+        ("acquire", "register"),  # the model knows none of the operations
+    ],
+)
+def test_operations_that_a_model_cannot_do_without_are_a_mistake(tmp_path, capsys, f, model):
+    known = {
+        "fenced-mutex": [*called("acquire", None, 1)],
+        "register": [*write(1)],
+        "queue": [*called("enqueue", 1, 1)],
+    }
+    path = history(tmp_path / "h.jsonl", *([] if f == "acquire" else known[model]), *called(f, 1, 1))
+    assert call(["check", path, "--model", model]) == 254
+    assert f"model '{model}' does not know f '{f}'" in capsys.readouterr().err
 
 
 def test_a_budget_that_is_used_up_makes_the_verdict_unknown(tmp_path, capsys):

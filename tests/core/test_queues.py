@@ -521,7 +521,7 @@ def test_all_queues_together_hold_no_more_bytes_than_they_may(log: Log, monkeypa
 
 
 def test_a_repeated_serial_is_a_duplicate_however_late(log: Log) -> None:
-    publish = Publish("q", value(1), producer="p", serial=7)
+    publish = Publish("q", value(1), producer="p", serial=1)
     assert log.do(publish) == ("done", {"id": 1, "duplicate": False})
     log.do(Ack(log.take()["receipt"]))
     for late in (1.0, 1e6, 1e9):
@@ -530,21 +530,50 @@ def test_a_repeated_serial_is_a_duplicate_however_late(log: Log) -> None:
         log.queues = copied(log.queues)
         assert log.do(publish, session=int(late)) == ("done", {"id": 1, "duplicate": True})
     assert log.status() == {}
-    assert log.queues.query(LastPublished("q", "p")) == 7
+    assert log.queues.query(LastPublished("q", "p")) == 1
 
 
 def test_an_earlier_serial_is_a_duplicate_whose_id_is_forgotten(log: Log) -> None:
-    log.do(Publish("q", value(1), producer="p", serial=1))
-    log.do(Publish("q", value(1), producer="p", serial=5))
+    for serial in range(1, 6):
+        assert log.do(Publish("q", value(1), producer="p", serial=serial))[1]["duplicate"] is False
     for serial in range(1, 5):
         reply = log.do(Publish("q", value(1), producer="p", serial=serial))
         assert reply == ("done", {"id": None, "duplicate": True})
-    assert log.status() == {"ready": 2}
+    assert log.status() == {"ready": 5}
+
+
+def test_a_serial_that_leaves_one_out_is_refused_and_changes_nothing(log: Log) -> None:
+    def refusal(serial: int) -> str:
+        reply = log.queues.apply(Publish("q", value(1), producer="p", serial=serial), 1, 0.0)
+        assert isinstance(reply, Rejected)
+        return reply.error
+
+    before = pack(log.queues.snapshot())
+    assert refusal(2) == "unfit: serial 2 does not follow 0"
+    assert pack(log.queues.snapshot()) == before
+    log.do(Publish("q", value(1), producer="p", serial=1))
+    before = pack(log.queues.snapshot())
+    assert refusal(3) == "unfit: serial 3 does not follow 1"
+    assert refusal(2**62) == f"unfit: serial {2**62} does not follow 1"
+    assert pack(log.queues.snapshot()) == before
+
+
+def test_what_was_refused_and_is_repeated_is_never_taken_for_a_duplicate(log: Log) -> None:
+    first, second, third = (
+        Publish("q", value(serial), producer="p", serial=serial, capacity=1) for serial in (1, 2, 3)
+    )
+    log.do(first)
+    assert log.do(second) == TOO_FULL
+    log.do(Ack(log.take()["receipt"]))
+    assert log.do(third) == ("rejected", UNFIT)
+    assert log.do(second) == ("done", {"id": 2, "duplicate": False})
+    log.do(Ack(log.take()["receipt"]))
+    assert log.do(third) == ("done", {"id": 3, "duplicate": False})
 
 
 def test_serials_are_of_one_producer_in_one_queue(log: Log) -> None:
     for queue, producer in (("a", "p"), ("b", "p"), ("a", "r")):
-        reply = log.do(Publish(queue, value(1), producer=producer, serial=3))
+        reply = log.do(Publish(queue, value(1), producer=producer, serial=1))
         assert reply[1]["duplicate"] is False
     assert log.queues.query(LastPublished("b", "r")) == 0
 
@@ -611,7 +640,7 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(log: Log, command: A
 
 def test_the_largest_values_are_fit(log: Log) -> None:
     name = "é" * (limits.NAME_BYTES_MAX // 2)
-    log.do(Publish(name, value(1), key=name, producer=name, serial=2**60, capacity=1))
+    log.do(Publish(name, value(1), key=name, producer=name, serial=1, capacity=1))
     reply = log.do(Take(name, limits.LEASE_S_MAX, limits.WAIT_S_MAX, window=1, limit=limits.DELIVERIES_MAX))
     assert reply[0] == "granted"
     assert log.do(Prolong(1, limits.LEASE_S_MAX))[0] == "granted"
@@ -864,6 +893,8 @@ class Model:
         earlier = [line for line in self.published if line[:2] == (queue, producer)]
         if producer is not None and earlier and serial <= earlier[-1][2]:
             return ("done", {"id": earlier[-1][3] if serial == earlier[-1][2] else None, "duplicate": True})
+        if producer is not None and serial != (earlier[-1][2] if earlier else 0) + 1:
+            return ("rejected", UNFIT)
         if len(self.of(queue)) >= command.capacity:
             return TOO_FULL
         self.ids += 1

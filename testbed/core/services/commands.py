@@ -123,7 +123,9 @@ class Publish(Command, frozen=True):
     """Adds a message, unless the queue holds `capacity` of them. Messages of one `key` are delivered in their order.
 
     `producer` and `serial` (1, 2, 3 …) tell a repeated publication, however late; without a producer, only the retries
-    of this command are told. Result: {"id", "duplicate"}; a repeated one's id is null where it was not the latest.
+    of this command are told. A serial that leaves one out is refused: after a publication that was refused or whose
+    outcome is unknown, publish under the same serial again before the next. Result: {"id", "duplicate"}; a repeated
+    one's id is null where it was not the latest.
     """
 
     queue: str

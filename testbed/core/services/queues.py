@@ -273,6 +273,9 @@ class Queues:
         last = None if command.producer is None else self._published.get((command.queue, command.producer))
         if last is not None and command.serial <= last.serial:
             return _done({"id": last.id if command.serial == last.serial else None, "duplicate": True})
+        last_serial = 0 if last is None else last.serial
+        if command.producer is not None and command.serial != last_serial + 1:  # else the one between would be lost
+            return Rejected(f"{UNFIT}: serial {command.serial} does not follow {last_serial}")
         message = Message(self._last_id + 1, bytes(command.body), command.key)
         full = self._full(command, message, is_new_producer=command.producer is not None and last is None)
         if full is not None:
