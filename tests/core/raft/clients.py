@@ -153,7 +153,7 @@ class Client:
                 return Call("ack", "", message, Ack(receipt))
             return Call("nack", "", message, Nack(receipt, dice.choice([0.0, 0.2])))
         if dice.random() < 0.5:
-            return Call("publish", "", new, Publish("q", value(new), dice.choice([None, "k"]), f"p{self.number}", new))
+            return Call("publish", "", new, Publish("q", value(new), dice.choice([None, "k"]), f"p{new}", 1))
         wait, window = dice.choice([0.0, WAIT_S_MAX]), dice.choice([2, 1000])
         return Call("take", "", None, Take("q", LEASE_S + new * 1e-9, wait, window, DELIVERIES_MAX))
 
