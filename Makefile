@@ -1,6 +1,6 @@
 # make demo   the main job: a cluster is broken while clients use it, and a verdict says whether it held
 # make test   all tests            make lint   style, types, layers
-# make sim    hundreds of simulated seeds       make bench  performance, as ratios
+# make sim    many simulated seeds make bench  performance, as ratios
 # make setup  installs only
 PYTHON ?= python3
 BIN := .venv/bin

@@ -198,6 +198,11 @@ def is_lapse(process: int | str) -> bool:
     return isinstance(process, int) and process < 0
 
 
+def of_clients(events: Iterable[Event]) -> Iterator[Event]:
+    """What clients did: neither faults nor the ends of leases."""
+    return (event for event in events if event.process != NEMESIS and not is_lapse(event.process))
+
+
 class Recorder:
     """Collects the events of many clients, in any order between clients, and puts them into real-time order."""
 

@@ -16,7 +16,7 @@ from chaos.checkers.keyorder import KeyOrder
 from chaos.checkers.model import Judge, Verdict
 from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
 from chaos.checkers.totals import TotalQueue
-from chaos.history import NEMESIS, NS_PER_S, Event, is_lapse
+from chaos.history import NEMESIS, NS_PER_S, Event, of_clients
 from chaos.records import FaultRecord, applied, majority_windows, summary
 from testbed.ports import Exit
 
@@ -103,8 +103,7 @@ def operation_counts(histories: Sequence[Sequence[Event]]) -> dict[str, int]:
     """How many operations ended in which way; one that never completed is info. The end of a lease is none."""
     counts: Counter[str] = Counter(ok=0, fail=0, info=0)
     for history in histories:
-        clients = (event for event in history if event.process != NEMESIS and not is_lapse(event.process))
-        kinds = Counter(event.type for event in clients)
+        kinds = Counter(event.type for event in of_clients(history))
         counts.update({kind: kinds[kind] for kind in ("ok", "fail")})
         counts["info"] += kinds["invoke"] - kinds["ok"] - kinds["fail"]
     return dict(counts)

@@ -29,7 +29,7 @@ def check(answer: Answer, history: str, model: str, initial: str | None, budget:
     give_up = began + _budget(budget)
     from chaos.checkers import MODELS
     from chaos.checkers import check as judge
-    from chaos.history import NEMESIS, is_lapse, read_history
+    from chaos.history import of_clients, read_history
 
     if model not in MODELS:
         from chaos.settings import suggest
@@ -37,8 +37,7 @@ def check(answer: Answer, history: str, model: str, initial: str | None, budget:
         raise UsageError("check", "--model", f"there is no model {model!r}{suggest(model, MODELS)}")
     start = _initial(initial)
     events = read_history(history)
-    clients = (event for event in events if event.process != NEMESIS and not is_lapse(event.process))
-    asked = Counter(event.f for event in clients if event.type == "invoke")
+    asked = Counter(event.f for event in of_clients(events) if event.type == "invoke")
     others = _others(model, asked)
     try:
         verdict = judge(events, model, start, lambda: clock.now() >= give_up, others)

@@ -1,13 +1,11 @@
 """The workload `kv`: reads, writes and compare-and-sets on a few keys of the replicated store."""
 
-from collections import Counter
-
 from chaos.workloads.api import Client, Op, Workload
+from chaos.workloads.names import Numbers
 from testbed.base.rand import Random
 from testbed.core.services.commands import PRECONDITION_FAILED, Cas, Get, Put, value
 
 KEYS_AT_A_TIME = 3
-OPERATIONS_PER_KEY = 250  # then the key is retired, so that operations of unknown outcome cannot pile up on it
 
 
 class KeyValue(Workload):
@@ -16,8 +14,7 @@ class KeyValue(Workload):
     model = "cas-register"
 
     def __init__(self) -> None:
-        self._used: Counter[int] = Counter()
-        self._keys = list(range(KEYS_AT_A_TIME))
+        self._keys = Numbers(KEYS_AT_A_TIME)
         self._values = 0
 
     def client(self, number: int, random: Random) -> Client:  # noqa: ARG002  # all clients do the same
@@ -47,10 +44,5 @@ class KeyValue(Workload):
                 seen.pop(key, None)
 
     def _key(self, random: Random) -> str:
-        place = random.randrange(KEYS_AT_A_TIME)
-        number = self._keys[place]
-        self._used[number] += 1
-        if self._used[number] >= OPERATIONS_PER_KEY:
-            del self._used[number]
-            self._keys[place] = max(self._keys) + 1
+        number = self._keys.use(random.randrange(KEYS_AT_A_TIME))
         return f"k{number}" if self.number == 1 else f"w{self.number}-k{number}"  # each workload judges its own keys

@@ -1,16 +1,15 @@
 """The workload `lock`: holders of leased locks read, change and write shared values, and some of them come too late."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
 from chaos.workloads.api import Client, Op, Outcome, Workload
+from chaos.workloads.names import Numbers
 from testbed.base.durations import parse_duration
 from testbed.base.rand import Random
 from testbed.core.services.commands import READERS, Acquire, Claim, Get, Put, Release, value
 
 LOCKS = 3
-OPERATIONS_PER_LOCK = 250  # then another takes its place, so that operations of unknown outcome cannot pile up on it
 LEASE = "1s"
 WAIT_S = 0.3
 SLOW = 0.1  # of the holders: they stop for longer than their lease before they write
@@ -33,8 +32,7 @@ class Holders(Workload):
     leases: Mapping[str, str] = {"acquire": "release"}
 
     def __init__(self) -> None:
-        self._used: Counter[int] = Counter()
-        self._locks = list(range(LOCKS))
+        self._locks = Numbers(LOCKS)
         self._values = 0
 
     def client(self, number: int, random: Random) -> Client:
@@ -97,12 +95,7 @@ class Holders(Workload):
             yield Op("release", granted.value, key, Release(granted.value))
 
     def _lock(self, place: int) -> str:
-        number = self._locks[place]
-        self._used[number] += 1
-        if self._used[number] >= OPERATIONS_PER_LOCK:
-            del self._used[number]
-            self._locks[place] = max(self._locks) + 1
-        return f"w{self.number}-l{number}"
+        return f"w{self.number}-l{self._locks.use(place)}"
 
 
 def _read(lock: str) -> Op:
