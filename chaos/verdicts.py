@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from chaos.checkers import check, operations_of
-from chaos.checkers.keyorder import KeyOrder
 from chaos.checkers.model import Judge, Verdict
 from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
 from chaos.checkers.totals import TotalQueue
+from chaos.checkers.totals.keyorder import KeyOrder
 from chaos.history import NEMESIS, NS_PER_S, Event, of_clients
 from chaos.records import FaultRecord, applied, majority_windows, summary
 from testbed.ports import Exit

@@ -3,7 +3,7 @@
 Knows calls, outcomes and how an operation's outcome becomes a constraint. Knows no particular model and no search.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
@@ -32,6 +32,9 @@ class Inconsistent(NamedTuple):
     """A model's answer to a call that its state does not allow."""
 
     reason: str
+
+
+OTHER_VALUE: Final = Inconsistent("another value was there")
 
 
 class Call(NamedTuple):
@@ -120,6 +123,44 @@ class Reduces(Protocol):
         """
 
 
+class Explained(NamedTuple):
+    """An order that explains the calls exists."""
+
+
+class Impossible(NamedTuple):
+    """No order explains the calls, for a `reason` in words. `calls` are some of them which prove it by themselves:
+    no order explains those alone, nor with any others of the same history that belong to other parts (see `Parts`)."""
+
+    reason: str
+    calls: tuple[Call, ...]
+
+
+Decision = Explained | Impossible | None
+"""None: it cannot be told without a search."""
+
+
+@runtime_checkable
+class Decides(Protocol):
+    """A model that can often tell without a search, in near-linear time, if there is an order."""
+
+    def decide(self, calls: Sequence[Call], start: Any, ask: Callable[[], None]) -> Decision:
+        """Whether an order of `calls`, which no `reduce` has seen, is possible from the state `start`.
+
+        To be called every few thousand steps: `ask`, which raises what must not be caught when the budget is used up.
+        """
+
+
+@runtime_checkable
+class Parts(Protocol):
+    """A model that knows which calls can be left out of a history without spoiling it."""
+
+    def parts(self, calls: Sequence[Call]) -> list[list[Call]]:
+        """All calls, divided so that whatever order explains them explains them without any of these parts, too.
+
+        Initial contents need not be left out. Calls in parts of their own: those that only observe.
+        """
+
+
 @runtime_checkable
 class Orders(Protocol):
     """A model that can tell from all calls together that one call must precede another."""
@@ -129,6 +170,11 @@ class Orders(Protocol):
 
         Asked only about calls that completed and were concurrent; must never hold both ways round.
         """
+
+
+def anonymous(calls: Iterable[Call]) -> list[Call]:
+    """The calls with the callers left out, for models to which it does not matter who called."""
+    return [call._replace(process=None) for call in calls]
 
 
 def calls_of(model: Model, operations: Sequence[Operation]) -> list[Call]:

@@ -36,6 +36,19 @@ def freeze_items(value: Any) -> tuple[Hashable, ...] | None:
     return tuple(map(freeze, value)) if isinstance(value, list | tuple) else None
 
 
+def items_of(frozen: Hashable) -> tuple[Hashable, ...] | None:
+    """The items of a frozen list; None if it is not one."""
+    return frozen[1:] if isinstance(frozen, tuple) and frozen[0] == "[" else None
+
+
+def start_items(name: str, initial: Any) -> tuple[Hashable, ...]:
+    """The frozen items of an initial value that must be a list; none by default."""
+    items = freeze_items([] if initial is None else initial)
+    if items is None:
+        raise ValueError(f"model '{name}' starts with a list, not with {show_json(initial)}")
+    return items
+
+
 def thaw(value: Any) -> Any:
     """The JSON value that `freeze` was given (dicts in key order)."""
     if not isinstance(value, tuple):

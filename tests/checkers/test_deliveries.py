@@ -7,8 +7,8 @@ import pytest
 from histories import Row, history
 
 from chaos.checkers import Verdict, check
-from chaos.checkers.keyorder import KeyOrder
 from chaos.checkers.totals import TotalQueue
+from chaos.checkers.totals.keyorder import KeyOrder
 from chaos.history import Event, operations
 from testbed.base.rand import Random, Streams
 

@@ -7,8 +7,8 @@ import pytest
 from histories import Row, expires_after, history
 
 from chaos.checkers import Call, Inconsistent, check
-from chaos.checkers.locks import FencedMutex
 from chaos.checkers.model import calls_of
+from chaos.checkers.models.locks import FencedMutex
 from chaos.history import Event, operations
 from testbed.base.rand import Random, Streams
 

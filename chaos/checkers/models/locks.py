@@ -9,8 +9,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from chaos.checkers.model import Call, Inconsistent
-from chaos.checkers.registers import anonymous
+from chaos.checkers.model import Call, Inconsistent, anonymous
 from chaos.checkers.values import show_json
 
 HELD = Inconsistent("the lock was held")

@@ -12,11 +12,10 @@ from math import inf
 from operator import attrgetter
 from typing import Any
 
-from chaos.checkers.deliveries import deliveries, dequeued, take_complaint, told
 from chaos.checkers.model import VerdictType
-from chaos.checkers.queues import null_complaint
-from chaos.checkers.registers import start_items
-from chaos.checkers.values import freeze, show
+from chaos.checkers.models.queues import null_complaint
+from chaos.checkers.totals.deliveries import deliveries, dequeued, take_complaint, told
+from chaos.checkers.values import freeze, show, start_items
 from chaos.history import Operation
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from chaos.checkers.deliveries import breaches, deliveries, dequeued, take_complaint
 from chaos.checkers.model import VerdictType
-from chaos.checkers.queues import null_complaint
-from chaos.checkers.registers import start_items
-from chaos.checkers.values import freeze, show
+from chaos.checkers.models.queues import null_complaint
+from chaos.checkers.totals.deliveries import breaches, deliveries, dequeued, take_complaint
+from chaos.checkers.values import freeze, show, start_items
 from chaos.history import Operation
 
 NAMED_MAX = 5  # elements named in a detail; the count says how many more there are

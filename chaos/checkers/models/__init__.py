@@ -2,12 +2,15 @@
 
 from typing import Final
 
-from chaos.checkers.keyorder import KeyOrder
-from chaos.checkers.locks import FencedMutex, Mutex, OwnerMutex
 from chaos.checkers.model import Inconsistent, Judge, Model
-from chaos.checkers.queues import FifoQueue, Queue, Stack
-from chaos.checkers.registers import CasRegister, Counter, GrowShrinkSet, ListRegister, Register
+from chaos.checkers.models.counters import Counter
+from chaos.checkers.models.lists import ListRegister
+from chaos.checkers.models.locks import FencedMutex, Mutex, OwnerMutex
+from chaos.checkers.models.queues import FifoQueue, Queue, Stack
+from chaos.checkers.models.registers import CasRegister, Register
+from chaos.checkers.models.sets import GrowShrinkSet
 from chaos.checkers.totals import TotalQueue, UniqueIds
+from chaos.checkers.totals.keyorder import KeyOrder
 
 MODELS: Final[dict[str, Model | Judge]] = {
     "cas-register": CasRegister(),

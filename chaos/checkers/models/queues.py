@@ -7,9 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.checkers.model import Call, Inconsistent
-from chaos.checkers.registers import anonymous, start_items
-from chaos.checkers.values import show
+from chaos.checkers.model import Call, Inconsistent, anonymous
+from chaos.checkers.values import show, start_items
 from chaos.history import Operation
 
 NOT_EMPTY = Inconsistent("it was not empty")

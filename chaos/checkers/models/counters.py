@@ -1,0 +1,49 @@
+"""The model counter: a number that is added to and read.
+
+Knows which calls its state allows. Does not know about time, concurrency or other keys.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.checkers.model import OTHER_VALUE, Call, Inconsistent, anonymous
+from chaos.checkers.values import freeze, show_json
+from chaos.history import Operation
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A number; add an amount, read the sum. What an add returns is not judged."""
+
+    name: str = "counter"
+    operations: frozenset[str] = frozenset({"add", "read"})
+    observations: frozenset[str] = frozenset({"read"})
+
+    def start(self, initial: Any) -> Hashable:
+        if initial is None:
+            return 0
+        if not _is_number(initial):
+            raise ValueError(f"model 'counter' starts with a number, not with {show_json(initial)}")
+        return freeze(initial)
+
+    def step(self, state: int | float, call: Call) -> Hashable | Inconsistent:
+        if call.f == "read":
+            return state if state == call.result else OTHER_VALUE
+        assert isinstance(call.argument, int | float), call
+        return state + call.argument
+
+    def describe(self, state: int | float) -> str:
+        return f"it stands at {state}"
+
+    def complaint(self, operation: Operation) -> str | None:
+        if operation.f == "add" and not _is_number(operation.argument):
+            return f"an add takes a number, not {show_json(operation.argument)}"
+        return None
+
+    def reduce(self, calls: Sequence[Call]) -> list[Call]:
+        return anonymous(calls)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
