@@ -1,16 +1,14 @@
-"""What clients did and saw: events, their file format, and how invocations pair with completions.
+"""What clients did and saw: events, and how invocations pair with completions.
 
-Knows the shape of a history (JSON lines, Jepsen's shape) and when a history is too damaged to be judged.
-Does not know what any operation means, nor the time: whoever records an event brings its stamp along.
+Knows the shape of a history (Jepsen's) and when a history is too damaged to be judged. Does not know how one is read
+(see `chaos.formats`), what any operation means, nor the time: whoever records an event brings its stamp along.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-
-from testbed.base.errors import UsageError
 
 NEMESIS: Final = "nemesis"
 NS_PER_S: Final = 1_000_000_000  # events are stamped in nanoseconds
@@ -40,7 +38,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     `invoked` and `completed` are positions in the list of events, which is the real-time order. `completed` is None
     for an operation of unknown outcome ("info", or never completed): it may take effect until the end of time.
-    `argument` comes from the invocation, `result` and `error` from the completion.
+    `argument` comes from the invocation, `result` and `error` from the completion. `began` and `ended` are the times
+    (ns) of the two events.
     """
 
     process: int
@@ -52,6 +51,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     completed: int | None
     outcome: OutcomeType
     error: str | None = None
+    began: int = 0
+    ended: int = 0
 
 
 class IllFormed(ValueError):
@@ -63,21 +64,17 @@ class IllFormed(ValueError):
         super().__init__(f"event {position}: {reason}")
 
 
-class _Order:
-    """Accepts events one by one and says what is wrong with the next one, if anything."""
+class Order:
+    """Accepts events one by one and says what is wrong with the next one, if anything. Remembers only what is open."""
 
     def __init__(self) -> None:
         self._open: dict[int, Event] = {}
-        self._count = 0
         self._time: int | None = None
 
     def complaint(self, event: Event) -> str | None:
         """Why `event` cannot follow the events seen so far; None (and it counts as seen) if it can."""
-        if event.index != self._count:
-            return f"index is {event.index} where {self._count} is due: lines are missing or out of order"
         if self._time is not None and event.time < self._time:
             return f"time goes backwards, from {self._time} to {event.time}"
-        self._count += 1
         self._time = event.time
         if isinstance(event.process, int):
             return self._pairing_complaint(event.process, event)
@@ -110,35 +107,33 @@ def _same_json(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def operations(events: Sequence[Event]) -> list[Operation]:
+def operations(events: Iterable[Event]) -> list[Operation]:
     """Pair the clients' invocations with their completions, in the order of the invocations.
 
     The nemesis' events are left out. After info a process may go on under its number: its earlier operation stays open.
     Raises IllFormed (a ValueError) if the events are no history; `index` is not looked at, the list's order counts.
     """
-    order = _Order()
-    open_at: dict[int, int] = {}
-    completions: dict[int, int | None] = {}
+    order = Order()
+    open_at: dict[int, int] = {}  # for each process the place of its invocation in `found`
+    found: list[tuple[int, Event, int | None, Event | None]] = []
     for position, event in enumerate(events):
-        complaint = order.complaint(
-            msgspec.structs.replace(event, index=position) if event.index != position else event
-        )
+        complaint = order.complaint(event)
         if complaint is not None:
             raise IllFormed(position, complaint)
         if isinstance(event.process, str):
             continue
         if event.type == "invoke":
-            open_at[event.process] = position
-            completions[position] = None
+            open_at[event.process] = len(found)
+            found.append((position, event, None, None))
         else:
-            completions[open_at.pop(event.process)] = position
-    return [_operation(events, invoked, completed) for invoked, completed in completions.items()]
+            place = open_at.pop(event.process)
+            invoked, invocation, _, _ = found[place]
+            found[place] = (invoked, invocation, position, event)
+    return [_operation(*one) for one in found]
 
 
-def _operation(events: Sequence[Event], invoked: int, completed: int | None) -> Operation:
-    invocation = events[invoked]
+def _operation(invoked: int, invocation: Event, completed: int | None, completion: Event | None) -> Operation:
     assert isinstance(invocation.process, int)
-    completion = None if completed is None else events[completed]
     outcome: OutcomeType = "info"
     if completion is not None and completion.type != "invoke":
         outcome = completion.type
@@ -152,45 +147,9 @@ def _operation(events: Sequence[Event], invoked: int, completed: int | None) -> 
         completed=None if outcome == "info" else completed,
         outcome=outcome,
         error=None if completion is None else completion.error,
+        began=invocation.time,
+        ended=invocation.time if completion is None else completion.time,
     )
-
-
-def read_history(path: str | Path) -> list[Event]:
-    """Read a history file. Blank lines at its end are allowed; anything else that is not a history is refused.
-
-    Raises UsageError, naming the file and the line, if the file is missing, empty, cut off within a line, not JSON,
-    lacks a field, skips an index, goes back in time, or has events that do not pair up: a verdict about a damaged
-    history would be worth nothing.
-    """
-    where = str(path)
-    try:
-        with open(path, "rb") as file:
-            events = list(_events(where, file))
-    except OSError as error:
-        raise UsageError(where, "history", f"cannot be read: {error.strerror or error}") from error
-    if not events:
-        raise UsageError(where, "history", "is empty: it holds no event")
-    return events
-
-
-def _events(where: str, lines: Iterable[bytes]) -> Iterator[Event]:
-    decoder = msgspec.json.Decoder(Event)
-    order = _Order()
-    blank: int | None = None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            blank = blank or number
-            continue
-        if blank is not None:
-            raise UsageError(where, f"line {blank}", "is blank, and more lines follow")
-        try:
-            event = decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise UsageError(where, f"line {number}", f"is no event: {error}") from error
-        complaint = order.complaint(event)
-        if complaint is not None:
-            raise UsageError(where, f"line {number}", complaint)
-        yield event
 
 
 def is_lapse(process: int | str) -> bool:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.history import Event, IllFormed, Recorder, operations, read_history
+from chaos.formats import read_history
+from chaos.history import Event, IllFormed, Recorder, operations
 from testbed.base.errors import UsageError
 
 JSON = st.recursive(
@@ -110,7 +111,7 @@ def test_a_missing_line_is_noticed(tmp_path: Path, missing: int) -> None:
         read_history(written(tmp_path / "h", *(one for one in WHOLE if one["index"] != missing)))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "nonsense", "NaN", "[" * 100_000, '{"index": 0, "time": 0, "proc'])
+@pytest.mark.parametrize("text", ["{", "[{}]", "nonsense", "NaN", '{"a":' * 100_000, '{"index": 0, "time": 0, "proc'])
 def test_a_line_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="line 1: is no event"):
         read_history(written(tmp_path / "h", text))
