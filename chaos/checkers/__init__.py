@@ -3,51 +3,117 @@
 Knows models and how to apply one to a history. Does not know clusters, files or time; a budget is a question to ask.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
 
 from chaos.checkers.linearizability import judge_keys
-from chaos.checkers.model import Call, Inconsistent, Judge, Model, Strict, Verdict, VerdictType
+from chaos.checkers.model import (
+    Call,
+    Explanation,
+    Inconsistent,
+    Judge,
+    Model,
+    OutOfBudget,
+    Progress,
+    Strict,
+    Verdict,
+    VerdictType,
+)
 from chaos.checkers.models import MODELS
+from chaos.checkers.models.custom import wrap
 from chaos.checkers.values import freeze, show
 from chaos.history import Event, Operation, is_lapse, operations
 
-__all__ = ["MODELS", "Call", "Inconsistent", "Judge", "Model", "Verdict", "check", "operations_of"]
+__all__ = [
+    "MODELS",
+    "Call",
+    "Explanation",
+    "Inconsistent",
+    "Judge",
+    "Model",
+    "Progress",
+    "Verdict",
+    "check",
+    "operations_of",
+]
+
+MEMORY_DEFAULT: Final = 512 * 2**20
+
+EVENTS_PER_QUESTION: Final = 4096
 
 
 def check(
-    history: Sequence[Event],
-    model: str | Model | Judge,
+    history: Iterable[Event | Mapping[str, Any]],
+    model: str | Model | Judge | object,
     initial: Any = None,
     expired: Callable[[], bool] = lambda: False,
     others: frozenset[str] = frozenset(),
+    *,
+    memory: int = MEMORY_DEFAULT,
+    progress: Progress | None = None,
 ) -> Verdict:
-    """Judge each key of a history by a model, given by name (see `MODELS`) or as an object of the user's own.
+    """Judge each key of a history by a model, given by name (see `MODELS`) or as an object or class of the user's own.
 
-    `initial` is each key's JSON value at the start; None stands for the model's default. `expired` says whether the
-    budget is used up: it is asked every few milliseconds, and when it says yes the verdict is unknown. `others` are the
-    f's that other models judge: operations which this one does not know are left to them.
+    `history`: events in real-time order, or mappings in their shape, in which `index`, `time` and `value` may be left
+    out; they are asked for one by one. `initial` is each key's JSON value at the start; None stands for the model's
+    default. `others` are the f's that other models judge: operations which this one does not know are left to them.
+
+    `expired` says whether the budget is used up: it is asked every few milliseconds, and when it says yes the verdict
+    is unknown. So it is when a search would remember more than `memory` bytes. `progress` is kept up to date meanwhile.
+
+        until = time.monotonic() + 5.0
+        check(events, "fifo-queue", expired=lambda: time.monotonic() > until)
 
     `Verdict.operations` counts the clients' operations that were judged, whatever their outcome. A history that
     constrains nothing is valid. Raises ValueError if there is no such model, if neither it nor `others` know an
     operation's `f`, if an argument or `initial` makes no sense to it, or if the events do not pair up.
     """
-    judge = _by_name(model) if isinstance(model, str) else model
-    by_key: dict[Hashable, list[Operation]] = {}
-    for operation in operations(history):
-        if operation.f in others and operation.f not in judge.operations:
-            continue
-        _refuse_unknown(judge, operation)
-        by_key.setdefault(freeze(operation.key), []).append(operation)
+    judge = _by_name(model) if isinstance(model, str) else wrap(model)
+    progress = progress or Progress()
     if isinstance(judge, Model):
         judge.start(initial)  # an impossible one is refused even where there is no key to start
-        return judge_keys(by_key, judge, initial, expired)
-    return _judge_all(by_key, judge, initial, expired)
+    events = _Events(history, expired)
+    by_key: dict[Hashable, list[Operation]] = {}
+    try:
+        for operation in operations(events):
+            if operation.f in others and operation.f not in judge.operations:
+                continue
+            _refuse_unknown(judge, operation)
+            by_key.setdefault(freeze(operation.key), []).append(operation)
+    except OutOfBudget:
+        detail = f"the budget ran out while the history was read: {events.count} events"
+        return Verdict(verdict="unknown", model=judge.name, operations=0, detail=detail)
+    progress.keys = len(by_key)
+    if isinstance(judge, Model):
+        return judge_keys(by_key, judge, initial, expired, memory, progress)
+    return _judge_all(by_key, judge, initial, expired, progress)
 
 
 def operations_of(model: str | Model | Judge) -> frozenset[str]:
     """The f's that a model knows, given by name or as an object. Raises ValueError if there is no such model."""
     return (_by_name(model) if isinstance(model, str) else model).operations
+
+
+class _Events:
+    """The events of a history, counted, as long as the budget lasts."""
+
+    def __init__(self, history: Iterable[Event | Mapping[str, Any]], expired: Callable[[], bool]) -> None:
+        self._history = history
+        self._expired = expired
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Event]:
+        time = 0
+        for event in self._history:
+            if self.count % EVENTS_PER_QUESTION == 0 and self._expired():
+                raise OutOfBudget
+            if not isinstance(event, Event):
+                event = msgspec.convert({"index": self.count, "time": time, "value": None, **event}, Event)
+                time = event.time
+            self.count += 1
+            yield event
 
 
 def _by_name(name: str) -> Model | Judge:
@@ -68,18 +134,22 @@ def _refuse_unknown(judge: Model | Judge, operation: Operation) -> None:
 
 
 def _judge_all(
-    by_key: dict[Hashable, list[Operation]], judge: Judge, initial: Any, expired: Callable[[], bool]
+    by_key: dict[Hashable, list[Operation]],
+    judge: Judge,
+    initial: Any,
+    expired: Callable[[], bool],
+    progress: Progress,
 ) -> Verdict:
     """One verdict from all keys': invalid if one is, else unknown if one is."""
     total = sum(not is_lapse(operation.process) for listed in by_key.values() for operation in listed)
     worst: tuple[VerdictType, str] = ("valid", f"{total} operations on {len(by_key)} keys")
-    for decided, (key, listed) in enumerate(by_key.items()):
+    for key, listed in by_key.items():
         if expired():
             return Verdict(
                 verdict="unknown",
                 model=judge.name,
                 operations=total,
-                detail=f"the budget ran out: {decided} of {len(by_key)} keys judged, none of them invalid",
+                detail=f"the budget ran out: {progress.keys_decided} of {len(by_key)} keys judged, none invalid",
             )
         verdict, detail = judge.judge(listed, initial)
         where = detail if key is None else f"key {show(key)}: {detail}"
@@ -87,4 +157,5 @@ def _judge_all(
             return Verdict(verdict=verdict, model=judge.name, operations=total, detail=where)
         if verdict == "unknown" or len(by_key) == 1:
             worst = (verdict, where) if worst[0] == "valid" else worst
+        progress.keys_decided += 1
     return Verdict(verdict=worst[0], model=judge.name, operations=total, detail=worst[1])

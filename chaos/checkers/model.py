@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from chaos.checkers.values import freeze
-from chaos.history import Operation
+from chaos.history import Event, Operation
 
 PRECONDITION_FAILED = "precondition-failed"
 
@@ -19,6 +19,25 @@ REFUSALS: Final = frozenset({PRECONDITION_FAILED, "lease-lost", "not-granted", "
 VerdictType = Literal["valid", "invalid", "unknown"]
 
 
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a history stops to make sense, in words and as a history.
+
+    `prefix`: that many events from the beginning are wrong already. It is the `shortest` such prefix unless the budget
+    ran out on the way to it. The last of them is the completion of `operation`, beside which `concurrent` were open.
+    `states` are those of the thing in which it cannot have happened, as far as they were tried. `minimal` are the
+    events of some of the prefix's operations that cannot be explained by themselves (from the right initial state),
+    while any fewer of them can; indices and times are those of the history.
+    """
+
+    key: Any
+    prefix: int
+    shortest: bool
+    operation: str
+    concurrent: list[str]
+    states: list[str]
+    minimal: list[Event]
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a judge says. `model` is the judge's name, `operations` how many client operations it looked at."""
 
@@ -26,6 +45,20 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     operations: int
     detail: str
+    explanation: Explanation | None = None
+
+
+class Progress(msgspec.Struct):
+    """How far a check has come: `placed` of `required` completed operations are in an order that explains them."""
+
+    keys: int = 0
+    keys_decided: int = 0
+    placed: int = 0
+    required: int = 0
+
+
+class OutOfBudget(Exception):
+    """Raised inside of a check once its budget is used up; no caller of `check` sees it."""
 
 
 class Inconsistent(NamedTuple):
@@ -113,6 +146,14 @@ class Shown(Protocol):
 
 
 @runtime_checkable
+class Accounts(Protocol):
+    """A model that has more to say about a key's operations than whether they can be put into an order."""
+
+    def account(self, operations: Sequence[Operation]) -> str:
+        """What became of them, in a few words; empty if there is nothing to be said."""
+
+
+@runtime_checkable
 class Reduces(Protocol):
     """A model that can make the search's work smaller."""
 
@@ -154,10 +195,12 @@ class Decides(Protocol):
 class Parts(Protocol):
     """A model that knows which calls can be left out of a history without spoiling it."""
 
-    def parts(self, calls: Sequence[Call]) -> list[list[Call]]:
-        """All calls, divided so that whatever order explains them explains them without any of these parts, too.
+    def parts(self, calls: Sequence[Call], start: Any) -> list[list[Call]]:
+        """Disjoint sets of calls. Whatever order explains all calls from the state `start` explains them without any
+        union of these sets.
 
-        Initial contents need not be left out. Calls in parts of their own: those that only observe.
+        Calls that must stay are in none of them. Calls that only observe are sets of their own, unless another set
+        could not be left out without them.
         """
 
 

@@ -31,9 +31,6 @@ from chaos.checkers.model import Call, Inconsistent, Model, Orders, Reduces
 # Configurations tried between two yields: a few milliseconds.
 STEPS_PER_TURN: Final = 64
 
-# Words of eight bytes that a search may remember: 512 MB. Beyond, the answer is unknown.
-WORDS_MAX: Final = 64_000_000
-
 # What a remembered configuration costs besides the items in its state: measured, about 250 bytes.
 CONFIGURATION_WORDS: Final = 32
 
@@ -52,20 +49,16 @@ class Blocked(NamedTuple):
     placed: int
 
 
-class TooLarge(NamedTuple):
-    """The search remembers all it may and has no answer."""
-
-    words: int
-
-
-class Progress(msgspec.Struct):
-    """How far the best order got: completed calls placed, of how many. Changed by the search as it goes on."""
+class Reach(msgspec.Struct):
+    """How far the best order got: completed calls placed, of how many; and how much the search remembers, in words of
+    eight bytes. Changed by the search as it goes on."""
 
     placed: int = 0
     required: int = 0
+    words: int = 0
 
 
-Answer = Blocked | TooLarge | None
+Answer = Blocked | None
 """None: an order was found."""
 
 
@@ -87,10 +80,10 @@ class _Configuration(NamedTuple):
     pending: _Pending | None
 
 
-def search(calls: Sequence[Call], model: Model, initial: Any, progress: Progress) -> Generator[None, None, Answer]:
+def search(calls: Sequence[Call], model: Model, initial: Any, reach: Reach) -> Generator[None, None, Answer]:
     """Look for an order of `calls` that `model` allows; yields every few milliseconds, returns the answer."""
     space = _Space(calls, model, initial)
-    progress.required = len(space.required)
+    reach.required = len(space.required)
     stuck = _Stuck()
     seen = _Seen()
     first = space.settled(0, 0, 0, space.start)
@@ -112,9 +105,8 @@ def search(calls: Sequence[Call], model: Model, initial: Any, progress: Progress
         trail.append(space.successors(configuration))
         steps += 1
         if steps % STEPS_PER_TURN == 0:
-            progress.placed = stuck.placed
-            if seen.words > WORDS_MAX:
-                return TooLarge(seen.words)
+            reach.placed = stuck.placed
+            reach.words = seen.words
             yield
     return space.blocked(stuck)
 

@@ -3,11 +3,12 @@
 Knows which calls its state allows. Does not know about time, concurrency or other keys.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.checkers.model import OTHER_VALUE, Call, Inconsistent, anonymous
+from chaos.checkers.fast.counters import decide_sums
+from chaos.checkers.model import OTHER_VALUE, Call, Decision, Inconsistent, anonymous
 from chaos.checkers.values import freeze, show_json
 from chaos.history import Operation
 
@@ -43,6 +44,14 @@ class Counter:
 
     def reduce(self, calls: Sequence[Call]) -> list[Call]:
         return anonymous(calls)
+
+    def decide(self, calls: Sequence[Call], start: int | float, ask: Callable[[], None]) -> Decision:
+        return decide_sums(calls, start, ask)
+
+    def parts(self, calls: Sequence[Call], start: Any = None) -> list[list[Call]]:  # noqa: ARG002  # whatever it is
+        """Each read, and each add that no read can have seen: it was invoked after all of them, or adds nothing."""
+        last = max((call.completed or 0 for call in calls if call.f == "read"), default=-1)
+        return [[call] for call in calls if call.f == "read" or call.invoked > last or call.argument == 0]
 
 
 def _is_number(value: Any) -> bool:

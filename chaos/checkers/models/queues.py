@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.checkers.model import Call, Inconsistent, anonymous
+from chaos.checkers.fast import containers, stacks
+from chaos.checkers.model import Call, Decision, Inconsistent, anonymous
 from chaos.checkers.values import show, start_items
 from chaos.history import Operation
 
@@ -17,6 +18,7 @@ NOT_NEXT = Inconsistent("another element was next")
 NOT_THERE = Inconsistent("the element was not there")
 
 Items = tuple[Hashable, ...]
+Bag = frozenset[tuple[Hashable, int]]
 
 
 def null_complaint(operation: Operation) -> str | None:
@@ -73,6 +75,12 @@ class FifoQueue:
     def reduce(self, calls: Sequence[Call]) -> list[Call]:
         return _drop_never_taken(calls, "enqueue")
 
+    def decide(self, calls: Sequence[Call], start: Items, ask: Callable[[], None]) -> Decision:
+        return containers.decide_fifo(calls, start, "enqueue", ask)
+
+    def parts(self, calls: Sequence[Call], start: Items = ()) -> list[list[Call]]:
+        return containers.parts(calls, start, "enqueue")
+
     def order(self, calls: Sequence[Call], start: Items) -> Callable[[Call, Call], bool]:
         """Elements that were enqueued once leave in the order they came, so leaving orders the enqueues.
 
@@ -115,12 +123,12 @@ class Queue:
     observations: frozenset[str] = frozenset()
 
     def start(self, initial: Any) -> Hashable:
-        state: frozenset[tuple[Hashable, int]] = frozenset()
+        state: Bag = frozenset()
         for item in start_items(self.name, initial):
             state = _with(state, item)
         return state
 
-    def step(self, state: frozenset[tuple[Hashable, int]], call: Call) -> Hashable | Inconsistent:
+    def step(self, state: Bag, call: Call) -> Hashable | Inconsistent:
         if call.f == "enqueue":
             return _with(state, call.argument)
         if not call.known:
@@ -131,7 +139,7 @@ class Queue:
             return NOT_THERE
         return state - {(call.result, _copies(state, call.result) - 1)}
 
-    def describe(self, state: frozenset[tuple[Hashable, int]]) -> str:
+    def describe(self, state: Bag) -> str:
         return f"it holds {', '.join(sorted(show(item) for item, _ in state)[:20]) or 'nothing'}"
 
     def complaint(self, operation: Operation) -> str | None:
@@ -140,15 +148,25 @@ class Queue:
     def reduce(self, calls: Sequence[Call]) -> list[Call]:
         return _drop_never_taken(calls, "enqueue")
 
+    def decide(self, calls: Sequence[Call], start: Bag, ask: Callable[[], None]) -> Decision:
+        return containers.decide_queue(calls, _items(start), "enqueue", ask)
 
-def _copies(state: frozenset[tuple[Hashable, int]], item: Hashable) -> int:
+    def parts(self, calls: Sequence[Call], start: Bag = frozenset()) -> list[list[Call]]:
+        return containers.parts(calls, _items(start), "enqueue")
+
+
+def _items(state: Bag) -> Items:
+    return tuple(item for item, _ in sorted(state, key=repr))
+
+
+def _copies(state: Bag, item: Hashable) -> int:
     copies = 0
     while (item, copies) in state:
         copies += 1
     return copies
 
 
-def _with(state: frozenset[tuple[Hashable, int]], item: Hashable) -> frozenset[tuple[Hashable, int]]:
+def _with(state: Bag, item: Hashable) -> Bag:
     return state | {(item, _copies(state, item))}
 
 
@@ -182,3 +200,9 @@ class Stack:
 
     def reduce(self, calls: Sequence[Call]) -> list[Call]:
         return _drop_never_taken(calls, "push")
+
+    def decide(self, calls: Sequence[Call], start: Items, ask: Callable[[], None]) -> Decision:
+        return stacks.decide_stack(calls, start, "push", ask)
+
+    def parts(self, calls: Sequence[Call], start: Items = ()) -> list[list[Call]]:
+        return containers.parts(calls, start, "push")

@@ -3,11 +3,12 @@
 Each knows which calls its state allows. None knows about time, concurrency or other keys.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.checkers.model import OTHER_VALUE, Call, Inconsistent, anonymous
+from chaos.checkers.fast.blocks import decide_register
+from chaos.checkers.model import OTHER_VALUE, Call, Decision, Inconsistent, anonymous
 from chaos.checkers.values import freeze, show, show_json
 from chaos.history import Operation
 
@@ -40,6 +41,13 @@ class Register:
         """Drops writes of unknown outcome whose value no read returned: leaving one out changes nothing anyone saw."""
         seen = {call.result for call in calls if call.f == "read"}
         return anonymous(call for call in calls if call.known or call.argument in seen)
+
+    def decide(self, calls: Sequence[Call], start: Hashable, ask: Callable[[], None]) -> Decision:
+        return decide_register(calls, start, ask)
+
+    def parts(self, calls: Sequence[Call], start: Any = None) -> list[list[Call]]:  # noqa: ARG002  # whatever it is
+        """A value's writes and reads: without them each other read still follows the write it saw."""
+        return _by_value(calls)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,43 @@ class CasRegister:
                 unseen = ("[", _cas(call)[1], _UNSEEN) if call.f == "cas" else _UNSEEN
                 reduced.append(call._replace(argument=unseen))
         return anonymous(reduced)
+
+    def decide(self, calls: Sequence[Call], start: Hashable, ask: Callable[[], None]) -> Decision:
+        return decide_register(calls, start, ask)
+
+    def parts(self, calls: Sequence[Call], start: Any = None) -> list[list[Call]]:  # noqa: ARG002  # whatever it is
+        """The calls that mention a value, and the values that cas leads to from there: without them, each other call
+        still follows what wrote the value it saw, and a cas of unknown outcome that came to nothing need not happen.
+
+        A refused cas may need any value that was there instead: as long as there is one, only what observes can go.
+        """
+        if any(call.refused for call in calls):
+            return [[call] for call in calls if call.observes]
+        return _by_value(calls)
+
+
+def _by_value(calls: Sequence[Call]) -> list[list[Call]]:
+    """The calls by the values that they write, see or lead to from others; a read of what nobody wrote by itself."""
+    leads: dict[Hashable, Hashable] = {}
+
+    def root(value: Hashable) -> Hashable:
+        while leads[value] != value:
+            leads[value] = leads[leads[value]]
+            value = leads[value]
+        return value
+
+    for call in calls:
+        if call.f == "read":
+            continue
+        _, old, new = _cas(call) if call.f == "cas" else ("", call.argument, call.argument)
+        leads.setdefault(old, old)
+        leads.setdefault(new, new)
+        leads[root(old)] = root(new)
+    parts: dict[Hashable, list[Call]] = {}
+    for call in calls:
+        value = _cas(call)[2] if call.f == "cas" else call.argument if call.f == "write" else call.result
+        parts.setdefault(("value", root(value)) if value in leads else ("call", call.invoked), []).append(call)
+    return list(parts.values())
 
 
 def _cas(call: Call) -> tuple[str, Hashable, Hashable]:

@@ -1,21 +1,22 @@
 """Judges over all operations of a key at once: total-queue and unique-ids. No order needs to be searched for.
 
-They know what went in and what came out, and which of it is certain. They do not know what is still inside.
+They know what went in and what came out, by whom, and which of it is certain. They do not know what is still inside.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from chaos.checkers.model import VerdictType
 from chaos.checkers.models.queues import null_complaint
 from chaos.checkers.totals.deliveries import breaches, deliveries, dequeued, take_complaint
-from chaos.checkers.values import freeze, show, start_items
+from chaos.checkers.values import freeze, freeze_items, show, show_json, start_items
 from chaos.history import Operation
 
-NAMED_MAX = 5  # elements named in a detail; the count says how many more there are
+NAMED_MAX: Final = 5  # elements named in a detail; the count says how many more there are
+PLACES_MAX: Final = 3  # of the operations on each of them
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class TotalQueue:
     is unexpected; and a dequeue of unknown outcome may have taken any one element (or the one that its completion
     names, where that is not null), so that losses which such dequeues could explain make the verdict unknown.
 
+    A `drain` takes any number of elements at once, which its value lists; one of unknown outcome may have taken any.
+
     Where elements are delivered under leases, a `take` is a delivery and a dequeue its acknowledgement (see
     `deliveries`): taking an element again is no duplicate as long as it can be a redelivery, which is counted. A nack
     gives an element back, and proves nothing else. An element is not delivered again, nor as a dead letter, before its
@@ -36,9 +39,11 @@ class TotalQueue:
 
     drained: bool = True
     name: str = "total-queue"
-    operations: frozenset[str] = frozenset({"enqueue", "take", "nack", "dequeue"})
+    operations: frozenset[str] = frozenset({"enqueue", "take", "nack", "dequeue", "drain"})
 
     def complaint(self, operation: Operation) -> str | None:
+        if operation.f == "drain" and operation.outcome == "ok" and not isinstance(operation.result, list | tuple):
+            return f"a drain answers a list of elements, not {show_json(operation.result)}"
         return null_complaint(operation) or take_complaint(operation)
 
     def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
@@ -52,19 +57,29 @@ class TotalQueue:
             f"{lost.total()} lost, {duplicated.total()} duplicated, {unexpected.total()} unexpected"
             f" of {tally.acknowledged.total()} acknowledged and {tally.out.total()} taken{tally.redelivered}"
         )
+        leased = any(operation.f == "take" for operation in operations)
+
+        def put(items: Counter[Hashable]) -> str:
+            return _names(items, operations, _put_in)
+
+        def taken(items: Counter[Hashable]) -> str:
+            return _names(items, operations, lambda operation: _taken(operation, leased))
+
         if unexpected:
-            return "invalid", f"elements came out that were not in: {_names(unexpected)} ({counts})"
+            return "invalid", f"elements came out that were not in: {taken(unexpected)} ({counts})"
         if duplicated:
-            return "invalid", f"elements came out more often than they were put in: {_names(duplicated)} ({counts})"
+            return "invalid", f"elements came out more often than they were put in: {taken(duplicated)} ({counts})"
         if tally.breaches:
             more = len(tally.breaches) - 1
             return "invalid", f"{tally.breaches[0]}{f' and {more} more such' if more else ''} ({counts})"
         if lost and not self.drained:
-            return "unknown", f"lost, or not read yet: {_names(lost)} ({counts})"
+            return "unknown", f"lost, or not read yet: {put(lost)} ({counts})"
+        if lost and tally.blind_drains:
+            return "unknown", f"lost, or taken by drains of unknown outcome: {put(lost)} ({counts})"
         if lost.total() > tally.blind_takes:
-            return "invalid", f"acknowledged elements were lost: {_names(lost)} ({counts})"
+            return "invalid", f"acknowledged elements were lost: {put(lost)} ({counts})"
         if lost:
-            return "unknown", f"lost, or taken by dequeues of unknown outcome: {_names(lost)} ({counts})"
+            return "unknown", f"lost, or taken by dequeues of unknown outcome: {put(lost)} ({counts})"
         return "valid", counts
 
 
@@ -72,8 +87,9 @@ class TotalQueue:
 class _Tally:
     """How often each element was acknowledged, perhaps put in, taken, and perhaps taken (`maybe_out`).
 
-    `early` holds what came out before it was first put in; `blind_takes` counts dequeues of which nothing is known.
-    `breaches` are deliveries and acknowledgements that must not be; `redelivered` is in words, empty without takes.
+    `early` holds what came out before it was first put in; `blind_takes` and `blind_drains` count dequeues and drains
+    of which nothing is known. `breaches` are deliveries and acknowledgements that must not be; `redelivered` is in
+    words, empty without takes.
     """
 
     acknowledged: Counter[Hashable]
@@ -82,13 +98,14 @@ class _Tally:
     maybe_out: Counter[Hashable]
     early: Counter[Hashable]
     blind_takes: int
+    blind_drains: int
     breaches: list[str]
     redelivered: str
 
 
 def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tally:
     present = Counter(initial)
-    tally = _Tally(present.copy(), present.copy(), Counter(), Counter(), Counter(), 0, [], "")
+    tally = _Tally(present.copy(), present.copy(), Counter(), Counter(), Counter(), 0, 0, [], "")
     put_at: dict[Hashable, int] = dict.fromkeys(present, -1)
     for operation in operations:
         if operation.f == "enqueue" and operation.outcome != "fail":
@@ -98,13 +115,13 @@ def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tal
             tally.acknowledged[element] += operation.outcome == "ok"
     leased = any(operation.f == "take" for operation in operations)
     for operation in operations:
-        if operation.f != "dequeue" or operation.outcome == "fail":
-            continue
-        element = dequeued(operation, leased)
-        if operation.outcome == "info":
+        if operation.f == "drain" and operation.outcome == "info":
+            tally.blind_drains += 1
+        elif operation.f == "dequeue" and operation.outcome == "info":
+            element = dequeued(operation, leased)
             tally.blind_takes += element is None
             tally.maybe_out[element] += element is not None
-        elif element is not None:
+        for element in _taken(operation, leased):
             assert operation.completed is not None
             tally.out[element] += 1
             tally.early[element] += element in put_at and operation.completed < put_at[element]
@@ -112,6 +129,21 @@ def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tal
         _tally_deliveries(tally, operations, put_at)
     tally.acknowledged, tally.early = +tally.acknowledged, +tally.early
     return tally
+
+
+def _put_in(operation: Operation) -> Sequence[Hashable]:
+    """What an operation certainly put in."""
+    return [freeze(operation.argument)] if operation.f == "enqueue" and operation.outcome == "ok" else ()
+
+
+def _taken(operation: Operation, leased: bool) -> Sequence[Hashable]:
+    """What an operation certainly took for good."""
+    if operation.outcome != "ok":
+        return ()
+    if operation.f == "drain":
+        return freeze_items(operation.result) or ()
+    element = dequeued(operation, leased) if operation.f == "dequeue" else None
+    return () if element is None else [element]
 
 
 def _tally_deliveries(tally: _Tally, operations: Sequence[Operation], put_at: Mapping[Hashable, int]) -> None:
@@ -131,15 +163,35 @@ class UniqueIds:
     operations: frozenset[str] = frozenset({"generate"})
 
     def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
-        given = Counter(start_items(self.name, initial))
+        given = Counter(dict.fromkeys(start_items(self.name, initial), 1))
         given.update(freeze(operation.result) for operation in operations if operation.outcome == "ok")
         again = Counter({item: count for item, count in given.items() if count > 1})
         if again:
-            return "invalid", f"ids were given out more than once: {_names(again)}"
+            return "invalid", f"ids were given out more than once: {_names(again, operations, _generated)}"
         return "valid", f"{given.total()} different ids"
 
 
-def _names(counter: Counter[Hashable]) -> str:
-    shown = [f"{show(item)} ({count} times)" if count > 1 else show(item) for item, count in counter.items()]
-    more = len(shown) - NAMED_MAX
-    return ", ".join(shown[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+def _generated(operation: Operation) -> Sequence[Hashable]:
+    return [freeze(operation.result)] if operation.outcome == "ok" else ()
+
+
+def _names(
+    counter: Counter[Hashable], operations: Sequence[Operation], items_of: Callable[[Operation], Sequence[Hashable]]
+) -> str:
+    """Some of the items, how often they count, and the operations on them: those of which `items_of` tells so."""
+    named = dict.fromkeys(list(counter)[:NAMED_MAX])
+    places: dict[Hashable, list[str]] = {item: [] for item in named}
+    for operation in operations:
+        for item in items_of(operation):
+            if item in places:
+                places[item].append(
+                    f"{operation.f} of process {operation.process}, events {operation.invoked} to {operation.completed}"
+                )
+    shown = []
+    for item in named:
+        found = places[item][:PLACES_MAX]
+        times = [f"{counter[item]} times"] if counter[item] > 1 else []
+        told = "; ".join([*times, *found, *(["…"] if len(places[item]) > PLACES_MAX else [])])
+        shown.append(f"{show(item)} ({told})" if told else show(item))
+    more = len(counter) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

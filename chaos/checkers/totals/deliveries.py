@@ -195,5 +195,5 @@ def _nth(delivery: Delivery) -> str:
 
 def told(operation: Operation) -> str:
     """Who did it, and where in the history."""
-    end = "on" if operation.completed is None else f" to {operation.completed}"
-    return f"(process {operation.process}, events {operation.invoked}{end})"
+    end = "on" if operation.completed is None else f"to {operation.completed}"
+    return f"(process {operation.process}, events {operation.invoked} {end})"
