@@ -1,17 +1,20 @@
 # make demo   the main job: a cluster is broken while clients use it, and a verdict says whether it held
 # make test   all tests            make lint   style, types, layers
 # make sim    many simulated seeds make bench  performance, as ratios
-# make setup  installs only
+# make setup  installs only        make long   20,000 random histories for every model; about 15 minutes
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint sim bench setup clean
+.PHONY: demo test long lint sim bench setup clean
 
 demo: setup
 	$(BIN)/testbed demo
 
 test: setup
 	$(BIN)/python -m pytest
+
+long: setup
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/checkers/test_agreement.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -32,7 +32,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {  # name -> (module:object, what 
     "shrink": ("chaos.cli.again:shrink", "Find the smallest schedule with which a run still fails."),
     "bugs": ("chaos.cli.bugs:bugs", "Plant known bugs, one at a time, and see that each is caught."),
     "check": ("chaos.cli.judge:check", "Judge a history by a model."),
-    "list": ("chaos.cli.judge:list_", "What there is: faults, workloads, models, bugs."),
+    "convert": ("chaos.cli.convert:convert", "Write a history in another format: JSON lines or EDN."),
+    "list": ("chaos.cli.catalogue:list_", "What there is: faults, workloads, models, bugs."),
     "doctor": ("chaos.cli.doctor:doctor", "What this machine can and cannot do, and what that means."),
     "cleanup": ("chaos.cli.cleanup:cleanup", "End what dead supervisors left behind."),
 }

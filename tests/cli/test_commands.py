@@ -128,7 +128,7 @@ def test_a_fault_of_our_own_is_255_with_its_place(monkeypatch, capsys):
     def broken(*_):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("chaos.history.read_history", broken)
+    monkeypatch.setattr("chaos.formats.read_events", broken)
     assert call(["check", "h.jsonl", "--model", "register"]) == 255
     told = capsys.readouterr()
     assert told.out == ""
@@ -140,7 +140,7 @@ def test_ctrl_c_is_130(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("chaos.history.read_history", interrupted)
+    monkeypatch.setattr("chaos.formats.read_events", interrupted)
     assert call(["check", "h.jsonl", "--model", "register"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
