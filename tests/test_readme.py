@@ -30,8 +30,22 @@ def python(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def test_the_readme_shows_these_files():
     assert sorted(FILES) == [
-        *("counter.py", "greet.toml", "greeter.py", "greetings.py", "hello.py", "jobs.py", "store.py", "twice.py")
+        *("counter.py", "gauge.py", "greet.toml", "greeter.py", "greetings.py", "hello.py", "jobs.py", "stale.edn"),
+        *("store.py", "twice.py"),
     ]
+
+
+def test_the_history_of_the_readme_is_judged_as_it_shows(shown: Path):
+    done = python(shown, "-m", "chaos.cli", "check", "stale.edn", "--model", "register")
+    text = re.sub(r"[\d.]+ s\n", "… s\n", (ROOT / "README.md").read_text())
+    assert done.returncode == 1, done.stderr
+    assert re.sub(r"[\d.]+ s\n", "… s\n", done.stdout) in text
+
+
+def test_the_model_of_the_readme_judges_its_history(shown: Path):
+    done = python(shown, "gauge.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "invalid - read -> 0 (process 2, events 3 to 4)\n"
 
 
 def test_the_node_of_the_readme_remembers_its_count_across_a_kill(shown: Path):

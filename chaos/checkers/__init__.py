@@ -74,13 +74,20 @@ def check(
     progress = progress or Progress()
     if isinstance(judge, Model):
         judge.start(initial)  # an impossible one is refused even where there is no key to start
+    complaint = judge.complaint if isinstance(judge, Strict) else None
     events = _Events(history, expired)
     by_key: dict[Hashable, list[Operation]] = {}
     try:
         for operation in operations(events):
             if operation.f in others and operation.f not in judge.operations:
                 continue
-            _refuse_unknown(judge, operation)
+            if operation.f not in judge.operations:
+                raise ValueError(
+                    f"model {judge.name!r} does not know f {operation.f!r} (event {operation.invoked});"
+                    f" it knows {', '.join(sorted(judge.operations))}"
+                )
+            if complaint is not None and (reason := complaint(operation)) is not None:
+                raise ValueError(f"model {judge.name!r} cannot judge event {operation.invoked}: {reason}")
             by_key.setdefault(freeze(operation.key), []).append(operation)
     except OutOfBudget:
         detail = f"the budget ran out while the history was read: {events.count} events"
@@ -120,17 +127,6 @@ def _by_name(name: str) -> Model | Judge:
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
     return MODELS[name]
-
-
-def _refuse_unknown(judge: Model | Judge, operation: Operation) -> None:
-    if operation.f not in judge.operations:
-        raise ValueError(
-            f"model {judge.name!r} does not know f {operation.f!r} (event {operation.invoked});"
-            f" it knows {', '.join(sorted(judge.operations))}"
-        )
-    complaint = judge.complaint(operation) if isinstance(judge, Strict) else None
-    if complaint is not None:
-        raise ValueError(f"model {judge.name!r} cannot judge event {operation.invoked}: {complaint}")
 
 
 def _judge_all(

@@ -33,11 +33,10 @@ from chaos.history import Event, Operation
 
 SHOWN_MAX: Final = 8
 
-# For one explanation: calls looked at, counting configurations of searches as calls. Some ten seconds, at worst.
-WORK_MAX: Final = 2_000_000
-
-# For one answer: turns of a search (see search.STEPS_PER_TURN).
-TURNS_MAX: Final = 100
+# An explanation may cost so many times what it took to find out that there is something to explain; and so much more.
+# Counted are calls that were looked at, and configurations that were tried.
+WORK_FACTOR: Final = 2
+WORK_MIN: Final = 20_000
 
 # Prefixes that are tried one event shorter, because most wrong histories are wrong in one place, before halving begins.
 STEPS_BACK: Final = 2
@@ -80,7 +79,9 @@ class _Account:
         self._initial = initial
         self._operations = operations
         self._expired = expired
-        self._work = WORK_MAX
+        cost = why.tried if isinstance(why, Blocked) else len(operations)
+        self._work = WORK_FACTOR * cost + WORK_MIN
+        self._stuck = why.call.operation if isinstance(why, Blocked) else None
         self._ends = sorted(one.completed for one in operations if one.completed is not None)
         self._cut = 0
         self._shortest = False
@@ -193,7 +194,7 @@ class _Account:
 
     def _searched(self, calls: Sequence[Call]) -> Explained | Blocked | None:
         turns = search(calls, self._model, self._initial, Reach())
-        for _ in range(TURNS_MAX):
+        for _ in range(self._work // 2 // STEPS_PER_TURN + 1):
             self._work -= STEPS_PER_TURN
             self._stop_if_expired()
             try:
@@ -211,22 +212,25 @@ class _Account:
 
     def told(self, key: Hashable) -> tuple[str, Explanation]:
         """The explanation, and the most important of it in one line."""
-        broken = next(one for one in self._operations if one.completed == self._cut - 1)
-        concurrent = [describe(one) for one in self._open() if one is not broken]
+        broken = self._broken()
+        concurrent = [describe(one) for one in self._open(broken) if one is not broken]
         blocked = self._blocked(broken)
         explanation = Explanation(
             key=thaw(key),
             prefix=self._cut,
             shortest=self._shortest,
             operation=describe(broken),
+            reason=self._why.reason if isinstance(self._why, Impossible) else "",
             concurrent=concurrent,
             states=self._described(blocked.states if blocked else []),
             minimal=_events(self._left),
         )
-        clauses = [self._why.reason] if isinstance(self._why, Impossible) else []
+        clauses = [explanation.reason] if explanation.reason else []
         if blocked:
             placed = _count(blocked.placed, "completed operation")
-            clauses.append(f"after the longest orders, of {placed}, {' or '.join(explanation.states)}")
+            clauses.append(
+                f"after the longest orders, of {placed}, {' or '.join(explanation.states)} ({blocked.tried} tried)"
+            )
         clauses.append(
             f"open at the time: {_listed(concurrent)}" if concurrent else "nothing else was open at the time"
         )
@@ -236,14 +240,22 @@ class _Account:
             clauses.append(f"this alone shows it: {_listed([describe(one) for one in self._left])}")
         return f"on {key_phrase(key)} no order explains {explanation.operation}: {'; '.join(clauses)}", explanation
 
-    def _open(self) -> list[Operation]:
-        """What may have taken effect at the end of the prefix, and had not completed before."""
-        prefix = self._prefix(bisect_left(self._ends, self._cut - 1) + 1)
-        calls = {call.invoked for call in calls_of(self._model, prefix)}
+    def _broken(self) -> Operation:
+        """The operation whose completion ends the prefix; or, while nothing better is known, that beyond which no order
+        gets."""
+        if self._stuck is not None and not self._shortest:
+            return self._stuck
+        return next(one for one in self._operations if one.completed == self._cut - 1)
+
+    def _open(self, broken: Operation) -> list[Operation]:
+        """What may have taken effect when it completed, and had not completed before."""
+        assert broken.completed is not None
+        begun = [one for one in self._operations if one.invoked < broken.completed]
+        calls = {call.invoked for call in calls_of(self._model, begun)}
         return [
             one
-            for one in self._operations
-            if one.invoked in calls and (one.completed is None or one.completed >= self._cut - 1)
+            for one in begun
+            if one.invoked in calls and (one.completed is None or one.completed >= broken.completed)
         ]
 
     def _blocked(self, broken: Operation) -> Blocked | None:

@@ -24,6 +24,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     `prefix`: that many events from the beginning are wrong already. It is the `shortest` such prefix unless the budget
     ran out on the way to it. The last of them is the completion of `operation`, beside which `concurrent` were open.
+    `reason` says why, where more is known than that every order was tried.
     `states` are those of the thing in which it cannot have happened, as far as they were tried. `minimal` are the
     events of some of the prefix's operations that cannot be explained by themselves (from the right initial state),
     while any fewer of them can; indices and times are those of the history.
@@ -33,6 +34,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     prefix: int
     shortest: bool
     operation: str
+    reason: str
     concurrent: list[str]
     states: list[str]
     minimal: list[Event]

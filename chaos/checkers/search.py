@@ -40,13 +40,15 @@ STATES_SHOWN_MAX: Final = 5
 class Blocked(NamedTuple):
     """No order gets beyond `call`: the first completion that no order reaches.
 
-    `states` are some of those in which orders get stuck there, `placed` the most completed calls in such an order.
+    `states` are some of those in which orders get stuck there, `placed` the most completed calls in such an order;
+    `tried` counts the configurations that were looked at.
     """
 
     call: Call
     concurrent: list[Call]
     states: list[Hashable]
     placed: int
+    tried: int
 
 
 class Reach(msgspec.Struct):
@@ -108,7 +110,7 @@ def search(calls: Sequence[Call], model: Model, initial: Any, reach: Reach) -> G
             reach.placed = stuck.placed
             reach.words = seen.words
             yield
-    return space.blocked(stuck)
+    return space.blocked(stuck, steps)
 
 
 class _Stuck:
@@ -262,13 +264,13 @@ class _Space:
             return False
         return not swappable or self.step(alone, self.unknown[pending.number]) != after
 
-    def blocked(self, stuck: _Stuck) -> Blocked:
+    def blocked(self, stuck: _Stuck, tried: int) -> Blocked:
         """The account of a search that found no order."""
         call = self.required[stuck.front]
         assert call.completed is not None
         concurrent = [self.required[number] for number in self._open[stuck.front] if number != stuck.front]
         concurrent += self.unknown[: self._available[stuck.front]]
-        return Blocked(call, concurrent, list(stuck.states), stuck.placed)
+        return Blocked(call, concurrent, list(stuck.states), stuck.placed, tried)
 
 
 def _place(front: int, mask: int, number: int) -> tuple[int, int]:

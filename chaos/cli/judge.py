@@ -89,7 +89,8 @@ def check(
     seconds = round(clock.now() - began, 3)
     explanation = verdict.pop("explanation", None)
     told = {**verdict, "seconds": seconds}
-    text = f"{told['verdict']}: {told['model']}, {told['operations']} operations, {seconds:g} s\n{told['detail']}"
+    text = f"{told['verdict']}: {told['model']}, {told['operations']} operations, {seconds:g} s\n"
+    text += told["detail"] if explanation is None else _headline(explanation)
     if explain:
         told["explanation"] = explanation
     if explanation is not None:
@@ -140,6 +141,8 @@ class _Judging:
 
     def verdict(self, tell: Callable[[], None]) -> dict[str, Any]:
         """Read, judge, and say so; `tell` before it reads, and before it judges: one line or one sort may take long."""
+        import gc
+
         import msgspec
 
         from chaos.checkers import Progress
@@ -147,6 +150,7 @@ class _Judging:
         from chaos.checkers.models.custom import BadModel
         from chaos.formats import read_events
 
+        gc.disable()  # a history is millions of objects that go nowhere, and memory has a limit of its own
         question = self._question
         model = _model(question)
         self._others = _others(model)
@@ -314,12 +318,21 @@ def _events(objects: list[dict[str, Any]]) -> "list[Event]":
     return msgspec.convert(objects, list[Event])
 
 
+def _headline(explanation: dict[str, Any]) -> str:
+    from chaos.checkers.values import show_json
+
+    on = "" if explanation["key"] is None else f"on key {show_json(explanation['key'])} "
+    why = f":\n{explanation['reason']}" if explanation["reason"] else ""
+    return f"{on}no order explains {explanation['operation']}{why}"
+
+
 def _explained(explanation: dict[str, Any], minimal: "list[Event]") -> str:
     """A short block for people."""
     from chaos.history import operations
 
+    fewest = "are the fewest that nothing explains" if explanation["shortest"] else "are wrong; perhaps fewer are"
     rows = [
-        ("prefix", [f"the first {explanation['prefix']} events are the fewest that nothing explains"]),
+        ("prefix", [f"the first {explanation['prefix']} events {fewest}"]),
         ("broken by", [explanation["operation"]]),
         ("open then", explanation["concurrent"] or ["nothing else"]),
         ("states", explanation["states"]),

@@ -218,8 +218,8 @@ def test_an_invalid_verdict_names_the_operation_its_company_and_the_possible_sta
     judged = check(history(*rows, (2, "ok", "read", 3), (1, "ok", "write", 2)), "register")
     assert judged.detail == (
         'on key "x" no order explains read -> 3 (process 2, events 3 to 4): nobody ever wrote 3; after the longest'
-        " orders, of 2 completed operations, it holds 1 or it holds 2; open at the time: write 2 ok (process 1, events"
-        " 2 to 5); the first 5 events cannot be explained, any fewer can"
+        " orders, of 2 completed operations, it holds 1 or it holds 2 (2 tried); open at the time: write 2 ok"
+        " (process 1, events 2 to 5); the first 5 events cannot be explained, any fewer can"
     )
 
 
