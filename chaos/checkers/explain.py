@@ -3,15 +3,13 @@
 Knows prefixes, parts that may be left out (see `model.Parts`), and how to ask again whether what is left can be
 explained. Does not know how that is found out. Everything here is bounded: by the budget, and by how often it asks.
 
-A prefix of a history is what its first events alone tell: operations that were open then are of unknown outcome. If it
-can be explained, so can every shorter one; so there is a shortest that cannot, and it ends with a completion.
+If a prefix of a history can be explained, so can every shorter one (see `narrow.prefix`); so there is a shortest that
+cannot, and it ends with a completion.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
-
-import msgspec
 
 from chaos.checkers.model import (
     PRECONDITION_FAILED,
@@ -27,15 +25,17 @@ from chaos.checkers.model import (
     Shown,
     calls_of,
 )
+from chaos.checkers.narrow import events_of, prefix, thinned
 from chaos.checkers.search import STEPS_PER_TURN, Blocked, Reach, search
 from chaos.checkers.values import show, show_json, thaw
-from chaos.history import Event, Operation
+from chaos.history import Operation
 
 SHOWN_MAX: Final = 8
 
-# An explanation may cost so many times what it took to find out that there is something to explain; and so much more.
-# Counted are calls that were looked at, and configurations that were tried.
-WORK_FACTOR: Final = 2
+# An explanation may cost so many times what it took to find out that there is something to explain, and so much more:
+# calls that were looked at (a fast way looks at all), or configurations that were tried.
+CALLS_FACTOR: Final = 4
+TRIED_FACTOR: Final = 1
 WORK_MIN: Final = 20_000
 
 # Prefixes that are tried one event shorter, because most wrong histories are wrong in one place, before halving begins.
@@ -77,10 +77,11 @@ class _Account:
     ) -> None:
         self._model = model
         self._initial = initial
+        self._start = model.start(initial)
         self._operations = operations
         self._expired = expired
-        cost = why.tried if isinstance(why, Blocked) else len(operations)
-        self._work = WORK_FACTOR * cost + WORK_MIN
+        cost = TRIED_FACTOR * why.tried if isinstance(why, Blocked) else CALLS_FACTOR * len(operations)
+        self._work = cost + WORK_MIN
         self._stuck = why.call.operation if isinstance(why, Blocked) else None
         self._ends = sorted(one.completed for one in operations if one.completed is not None)
         self._cut = 0
@@ -92,33 +93,35 @@ class _Account:
 
     def shorten(self) -> None:
         """Find the shortest prefix that is impossible, as far as the budget lasts."""
-        explained, wrong, known = self._between()
-        back = 0
-        while known and wrong - explained > 1:
-            back += 1
-            tried = wrong - 1 if back <= STEPS_BACK else (explained + wrong) // 2
-            decision = self._ask(self._prefix(tried))
-            if isinstance(decision, Explained):
-                explained = tried
-            elif decision is None:
-                known = False
-            else:
-                self._why = decision
-                wrong = min(tried, self._end_of(decision.calls)) if isinstance(decision, Impossible) else tried
-        self._shortest = known
-        self._left = self._prefix(wrong)
+        explained, wrong = 0, len(self._ends)
+        try:
+            explained, wrong = self._between()
+            back = 0
+            while wrong - explained > 1:
+                back += 1
+                tried = wrong - 1 if back <= STEPS_BACK else (explained + wrong) // 2
+                decision = self._asked(self._prefix(tried))
+                if isinstance(decision, Explained):
+                    explained = tried
+                else:
+                    self._why = decision
+                    wrong = min(tried, self._end_of(decision.calls)) if isinstance(decision, Impossible) else tried
+            self._shortest = True
+        except OutOfBudget:
+            pass
         self._cut = self._ends[wrong - 1] + 1
+        self._left = prefix(self._operations, self._cut)
 
-    def _between(self) -> tuple[int, int, bool]:
-        """So many completions can be explained, and so many cannot; and whether there is hope to come closer."""
+    def _between(self) -> tuple[int, int]:
+        """So many completions can be explained, and so many cannot."""
         if isinstance(self._why, Impossible):
-            return 0, self._end_of(self._why.calls), True
+            return 0, self._end_of(self._why.calls)
         stuck = self._end_of([self._why.call])
-        decision = self._ask(self._prefix(stuck))
-        if isinstance(decision, Impossible | Blocked):
-            self._why = decision
-            return 0, stuck, True
-        return stuck, len(self._ends), decision is not None  # what came later was part of the reason
+        decision = self._asked(self._prefix(stuck))
+        if isinstance(decision, Explained):
+            return stuck, len(self._ends)  # what came later was part of the reason
+        self._why = decision
+        return 0, stuck
 
     def _end_of(self, calls: Sequence[Call]) -> int:
         """How many completions there are up to the last of these calls."""
@@ -126,71 +129,59 @@ class _Account:
         return bisect_left(self._ends, last) + 1
 
     def _prefix(self, completions: int) -> list[Operation]:
-        """What the history tells up to that completion."""
-        cut = self._ends[completions - 1] + 1
-        return [_as_open(one) if one.completed is not None and one.completed >= cut else one
-                for one in self._operations if one.invoked < cut]  # fmt: skip
+        return prefix(self._operations, self._ends[completions - 1] + 1)
 
     # --- the fewest operations ---
 
     def thin(self) -> None:
         """Leave out all that can be left out, as far as the budget lasts."""
-        if not isinstance(self._model, Parts):
-            return self._leave_out_observations()
-        kept = {call.invoked for call in self._why.calls} if isinstance(self._why, Impossible) else set()
-        if kept:
-            parts = self._parts()
-            gone = {call.invoked for part in parts if not any(call.invoked in kept for call in part) for call in part}
+        try:
+            kept = {call.invoked for call in self._why.calls} if isinstance(self._why, Impossible) else set()
+            gone = set[int]().union(*(part for part in self._parts(self._left) if kept and part.isdisjoint(kept)))
             self._leave_out(gone)
-        before = -1
-        while len(self._left) != before:
-            before = len(self._left)
-            self._halve([{call.invoked for call in part} for part in self._parts()])
-            self._leave_out_observations()
-        return None
+            for left in thinned(self._left, self._parts, self._is_wrong):
+                self._left = left
+        except OutOfBudget:
+            pass
 
-    def _parts(self) -> list[list[Call]]:
-        assert isinstance(self._model, Parts)
-        return self._model.parts(calls_of(self._model, self._left), self._model.start(self._initial))
+    def _parts(self, operations: Sequence[Operation]) -> list[set[int]]:
+        """What the model knows it can do without, what only observes, and what means nothing to it; they may overlap."""
+        calls = calls_of(self._model, operations)
+        parts: list[set[int]] = []
+        if isinstance(self._model, Parts):
+            parts = [{call.invoked for call in part} for part in self._model.parts(calls, self._start)]
+        parts += [{call.invoked} for call in calls if call.observes]
+        known = {call.invoked for call in calls}
+        return parts + [{one.invoked} for one in operations if one.invoked not in known]
 
-    def _leave_out_observations(self) -> None:
-        """What only observes is missed by nobody. So is what means nothing to the model, such as what failed."""
-        calls = {call.invoked: call for call in calls_of(self._model, self._left)}
-        self._left = [one for one in self._left if one.invoked in calls]
-        self._halve([{call.invoked} for call in calls.values() if call.observes])
-
-    def _halve(self, parts: list[set[int]]) -> None:
-        """Leave out as many of these as can be: half of them at a time, then a quarter, and in the end one by one."""
-        size = len(parts)
-        while size:
-            place = 0
-            while place < len(parts):
-                if self._leave_out(set().union(*parts[place : place + size])):
-                    del parts[place : place + size]
-                else:
-                    place += size
-            size = min(size, len(parts) + 1) // 2
-
-    def _leave_out(self, gone: set[int]) -> bool:
-        """Leave them out if what is left is impossible still."""
+    def _leave_out(self, gone: set[int]) -> None:
         left = [one for one in self._left if one.invoked not in gone]
-        decision = self._ask(left) if gone and left else None
-        if not isinstance(decision, Impossible | Blocked):
-            return False
-        self._left, self._why = left, decision
-        return True
+        if self._is_wrong(left):
+            self._left = left
 
     # --- asking ---
+
+    def _is_wrong(self, operations: Sequence[Operation]) -> bool:
+        decision = self._ask(operations)
+        if decision is None or isinstance(decision, Explained):
+            return False
+        self._why = decision
+        return True
+
+    def _asked(self, operations: Sequence[Operation]) -> Explained | Impossible | Blocked:
+        """As `_ask`, for answers without which there is no going on."""
+        decision = self._ask(operations)
+        if decision is None:
+            raise OutOfBudget
+        return decision
 
     def _ask(self, operations: Sequence[Operation]) -> Explained | Impossible | Blocked | None:
         """Whether these can be explained; None if that would take too long to find out."""
         calls = calls_of(self._model, operations)
-        self._work -= len(calls)
-        try:
-            decision = decide(self._model, calls, self._initial, self._stop_if_expired)
-            return self._searched(calls) if decision is None else decision
-        except OutOfBudget:
-            return None
+        self._work -= len(operations)
+        self._stop_if_expired()
+        decision = decide(self._model, calls, self._initial, self._stop_if_expired)
+        return self._searched(calls) if decision is None else decision
 
     def _searched(self, calls: Sequence[Call]) -> Explained | Blocked | None:
         turns = search(calls, self._model, self._initial, Reach())
@@ -223,7 +214,7 @@ class _Account:
             reason=self._why.reason if isinstance(self._why, Impossible) else "",
             concurrent=concurrent,
             states=self._described(blocked.states if blocked else []),
-            minimal=_events(self._left),
+            minimal=events_of(self._left),
         )
         clauses = [explanation.reason] if explanation.reason else []
         if blocked:
@@ -261,7 +252,7 @@ class _Account:
     def _blocked(self, broken: Operation) -> Blocked | None:
         """Where a search gets stuck: best with all that is known of what was open, else in what is left of it."""
         begun = [one for one in self._operations if one.invoked < self._cut]
-        for operations in (begun, self._prefix(bisect_left(self._ends, self._cut - 1) + 1), self._left):
+        for operations in (begun, prefix(self._operations, self._cut), self._left):
             try:
                 found = self._searched(calls_of(self._model, operations))
             except OutOfBudget:
@@ -273,26 +264,6 @@ class _Account:
     def _described(self, states: Sequence[Hashable]) -> list[str]:
         described = [self._model.describe(state) if isinstance(self._model, Shown) else repr(state) for state in states]
         return list(dict.fromkeys(described))
-
-
-def _as_open(operation: Operation) -> Operation:
-    return msgspec.structs.replace(operation, result=None, completed=None, outcome="info", error=None)
-
-
-def _events(operations: Sequence[Operation]) -> list[Event]:
-    """The operations as a history, under the indices and times of the one that they are from."""
-    found = []
-    for one in operations:
-        found.append(
-            Event(index=one.invoked, time=one.began, process=one.process, type="invoke", f=one.f, key=one.key,
-                  value=one.argument)
-        )  # fmt: skip
-        if one.completed is not None:
-            found.append(
-                Event(index=one.completed, time=one.ended, process=one.process, type=one.outcome, f=one.f, key=one.key,
-                      value=one.result, error=one.error)
-            )  # fmt: skip
-    return sorted(found, key=lambda event: event.index)
 
 
 def describe(operation: Operation) -> str:
