@@ -19,12 +19,12 @@ from chaos.checkers.model import (
     Progress,
     Strict,
     Verdict,
-    VerdictType,
 )
 from chaos.checkers.models import MODELS
 from chaos.checkers.models.custom import wrap
-from chaos.checkers.values import freeze, show
-from chaos.history import Event, Operation, is_lapse, operations
+from chaos.checkers.totals.keys import judge_totals
+from chaos.checkers.values import freeze
+from chaos.history import Event, Operation, operations
 
 __all__ = [
     "MODELS",
@@ -95,7 +95,7 @@ def check(
     progress.keys = len(by_key)
     if isinstance(judge, Model):
         return judge_keys(by_key, judge, initial, expired, memory, progress)
-    return _judge_all(by_key, judge, initial, expired, progress)
+    return judge_totals(by_key, judge, initial, expired, progress)
 
 
 def operations_of(model: str | Model | Judge) -> frozenset[str]:
@@ -127,31 +127,3 @@ def _by_name(name: str) -> Model | Judge:
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
     return MODELS[name]
-
-
-def _judge_all(
-    by_key: dict[Hashable, list[Operation]],
-    judge: Judge,
-    initial: Any,
-    expired: Callable[[], bool],
-    progress: Progress,
-) -> Verdict:
-    """One verdict from all keys': invalid if one is, else unknown if one is."""
-    total = sum(not is_lapse(operation.process) for listed in by_key.values() for operation in listed)
-    worst: tuple[VerdictType, str] = ("valid", f"{total} operations on {len(by_key)} keys")
-    for key, listed in by_key.items():
-        if expired():
-            return Verdict(
-                verdict="unknown",
-                model=judge.name,
-                operations=total,
-                detail=f"the budget ran out: {progress.keys_decided} of {len(by_key)} keys judged, none invalid",
-            )
-        verdict, detail = judge.judge(listed, initial)
-        where = detail if key is None else f"key {show(key)}: {detail}"
-        if verdict == "invalid":
-            return Verdict(verdict=verdict, model=judge.name, operations=total, detail=where)
-        if verdict == "unknown" or len(by_key) == 1:
-            worst = (verdict, where) if worst[0] == "valid" else worst
-        progress.keys_decided += 1
-    return Verdict(verdict=worst[0], model=judge.name, operations=total, detail=worst[1])

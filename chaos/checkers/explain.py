@@ -35,7 +35,7 @@ SHOWN_MAX: Final = 8
 # An explanation may cost so many times what it took to find out that there is something to explain, and so much more:
 # calls that were looked at (a fast way looks at all), or configurations that were tried.
 CALLS_FACTOR: Final = 4
-TRIED_FACTOR: Final = 1
+TRIED_FACTOR: Final = 3
 WORK_MIN: Final = 20_000
 
 # Prefixes that are tried one event shorter, because most wrong histories are wrong in one place, before halving begins.
@@ -145,7 +145,7 @@ class _Account:
             pass
 
     def _parts(self, operations: Sequence[Operation]) -> list[set[int]]:
-        """What the model knows it can do without, what only observes, and what means nothing to it; they may overlap."""
+        """What the model knows it can do without, what only observes, and what means nothing to it."""
         calls = calls_of(self._model, operations)
         parts: list[set[int]] = []
         if isinstance(self._model, Parts):

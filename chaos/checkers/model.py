@@ -132,6 +132,17 @@ class Judge(Protocol):
 
 
 @runtime_checkable
+class Narrows(Judge, Protocol):
+    """A judge that knows which operations can be left out, and what can be told before the end."""
+
+    def parts(self, operations: Sequence[Operation]) -> list[set[int]]:
+        """Sets of operations, as the places of their invocations. What is allowed is so without any union of them."""
+
+    def ongoing(self) -> "Narrows":
+        """The judge of a history that goes on: what is missing may be still to come."""
+
+
+@runtime_checkable
 class Strict(Protocol):
     """A model or judge that cannot make sense of every argument."""
 

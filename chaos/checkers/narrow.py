@@ -30,9 +30,9 @@ def thinned(
 ) -> Iterator[list[Operation]]:
     """Fewer and fewer of these operations that are `wrong` still, until none of the parts can be left out.
 
-    `parts_of` tells parts of operations, as the places of their invocations; they may overlap. Half of them are left out at a time,
-    then a quarter, and in the end one by one (Zeller and Hildebrandt, Simplifying and isolating failure-inducing input,
-    2002).
+    `parts_of` tells parts of operations, as the places of their invocations; they may overlap. Half of them are left
+    out at a time, then a quarter, and in the end one by one (Zeller and Hildebrandt, Simplifying and isolating
+    failure-inducing input, 2002).
     """
     before = -1
     while len(operations) != before:

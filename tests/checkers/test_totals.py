@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from histories import Row, history
+from histories import Row, expires_after, history
 
 from chaos.checkers import Verdict, check
 
@@ -127,3 +127,52 @@ def test_null_is_an_id_like_any_other() -> None:
 def test_an_id_that_was_not_acknowledged_was_given_to_nobody() -> None:
     rows = [*done(0, "generate", None, 1), *done(1, "generate", None, 1, "info"), *done(2, "generate", None, 1, "fail")]
     assert check(history(*rows), "unique-ids").verdict == "valid"
+
+
+# --- explanations ---
+
+
+def many(*, lost: int | None = None) -> list[Row]:
+    """Fifty elements put in and taken, but for the lost one."""
+    rows: list[Row] = []
+    for item in range(50):
+        rows += [(0, "invoke", "enqueue", item), (0, "ok", "enqueue", item)]
+        if item != lost:
+            rows += [(1, "invoke", "dequeue", None), (1, "ok", "dequeue", item)]
+    return rows
+
+
+def test_a_lost_element_is_shown_alone_and_only_the_end_tells() -> None:
+    judged = check(history(*many(lost=20)), "total-queue")
+    assert judged.explanation is not None
+    assert (judged.explanation.prefix, judged.explanation.shortest) == (198, True)
+    assert judged.explanation.operation == "enqueue 20 ok (process 0, events 80 to 81)"
+    assert [(one.index, one.value) for one in judged.explanation.minimal] == [(80, 20), (81, 20)]
+
+
+def test_a_duplicate_is_told_when_it_comes_and_shown_with_its_enqueue() -> None:
+    again: list[Row] = [(2, "invoke", "dequeue", None), (3, "invoke", "enqueue", "later"), (2, "ok", "dequeue", 7)]
+    judged = check(history(*many(), *again, (3, "ok", "enqueue", "later"), *many()[4:8]), "total-queue")
+    assert judged.explanation is not None
+    assert (judged.explanation.prefix, judged.explanation.shortest) == (203, True)
+    assert judged.explanation.operation == "dequeue -> 7 (process 2, events 200 to 202)"
+    assert judged.explanation.concurrent == ['enqueue "later" ok (process 3, events 201 to 203)']
+    assert [one.index for one in judged.explanation.minimal] == [28, 29, 30, 31, 200, 202]
+
+
+def test_the_id_that_was_given_again_is_shown_with_the_first_one() -> None:
+    ids = [
+        row for item in [*range(30), 11, 12] for row in ((0, "invoke", "generate", None), (0, "ok", "generate", item))
+    ]
+    judged = check(history(*ids), "unique-ids")
+    assert judged.explanation is not None
+    assert judged.explanation.prefix == 62
+    assert [one.value for one in judged.explanation.minimal if one.type == "ok"] == [11, 11]
+
+
+def test_without_time_to_explain_the_verdict_is_the_same() -> None:
+    judged = check(history(*many(lost=20)), "total-queue", expired=expires_after(2))
+    assert judged.verdict == "invalid"
+    assert judged.explanation is not None
+    assert not judged.explanation.shortest
+    assert len(judged.explanation.minimal) == 198

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.checkers.fast.blocks import decide_register
+from chaos.checkers.fast.registers import decide_register
 from chaos.checkers.model import OTHER_VALUE, Call, Decision, Inconsistent, anonymous
 from chaos.checkers.values import freeze, show, show_json
 from chaos.history import Operation

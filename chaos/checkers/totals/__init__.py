@@ -5,13 +5,13 @@ They know what went in and what came out, by whom, and which of it is certain. T
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final
 
-from chaos.checkers.model import VerdictType
+from chaos.checkers.model import Narrows, VerdictType
 from chaos.checkers.models.queues import null_complaint
-from chaos.checkers.totals.deliveries import breaches, deliveries, dequeued, take_complaint
+from chaos.checkers.totals.deliveries import breaches, deliveries, dequeued, parts_by_element, take_complaint
 from chaos.checkers.values import freeze, freeze_items, show, show_json, start_items
 from chaos.history import Operation
 
@@ -45,6 +45,12 @@ class TotalQueue:
         if operation.f == "drain" and operation.outcome == "ok" and not isinstance(operation.result, list | tuple):
             return f"a drain answers a list of elements, not {show_json(operation.result)}"
         return null_complaint(operation) or take_complaint(operation)
+
+    def parts(self, operations: Sequence[Operation]) -> list[set[int]]:
+        return parts_by_element(operations)
+
+    def ongoing(self) -> Narrows:
+        return replace(self, drained=False)
 
     def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
         tally = _tally(operations, start_items(self.name, initial))
@@ -161,6 +167,12 @@ class UniqueIds:
 
     name: str = "unique-ids"
     operations: frozenset[str] = frozenset({"generate"})
+
+    def parts(self, operations: Sequence[Operation]) -> list[set[int]]:
+        return [{operation.invoked} for operation in operations]
+
+    def ongoing(self) -> Narrows:
+        return self
 
     def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
         given = Counter(dict.fromkeys(start_items(self.name, initial), 1))

@@ -67,6 +67,37 @@ def dequeued(operation: Operation, leased: bool) -> Hashable:
     return freeze(operation.argument if leased and operation.result is None else operation.result)
 
 
+def parts_by_element(operations: Sequence[Operation]) -> list[set[int]]:
+    """All operations of each element that can be left out together: those of which no drain took any.
+
+    An operation that is of no element that is known stays, but for one that found nothing.
+    """
+    leased = any(operation.f == "take" for operation in operations)
+    parts: dict[Hashable, set[int]] = {}
+    drained: set[Hashable] = set()
+    nothing: list[set[int]] = []
+    for operation in operations:
+        if operation.f == "drain":
+            drained.update(map(freeze, operation.result or ()))
+            continue
+        element = _element_of(operation, leased)
+        if element is not None:
+            parts.setdefault(element, set()).add(operation.invoked)
+        elif operation.outcome != "info":
+            nothing.append({operation.invoked})
+    return [part for element, part in parts.items() if element not in drained] + nothing
+
+
+def _element_of(operation: Operation, leased: bool) -> Hashable:
+    if operation.f == "dequeue":
+        return dequeued(operation, leased)
+    if operation.f == "take":
+        return freeze(operation.result[0]) if operation.outcome == "ok" and operation.result is not None else None
+    if operation.f == "nack" and is_lapse(operation.process) and _is_delivery(operation.argument):
+        return freeze(operation.argument[0])  # it has the value of the take
+    return freeze(operation.argument)
+
+
 def breaches(delivered: Sequence[Delivery], operations: Sequence[Operation]) -> list[str]:
     """In words, each delivery and acknowledgement that must not be. `delivered`: of elements put in just once."""
     by_element: dict[Hashable, list[Delivery]] = {}

@@ -6,15 +6,15 @@ know whether anything is lost or duplicated (see total-queue), and needs no sear
 
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import inf
 from operator import attrgetter
 from typing import Any
 
-from chaos.checkers.model import VerdictType
+from chaos.checkers.model import Narrows, VerdictType
 from chaos.checkers.models.queues import null_complaint
-from chaos.checkers.totals.deliveries import deliveries, dequeued, take_complaint, told
+from chaos.checkers.totals.deliveries import deliveries, dequeued, parts_by_element, take_complaint, told
 from chaos.checkers.values import freeze, show, start_items
 from chaos.history import Operation
 
@@ -38,6 +38,12 @@ class KeyOrder:
 
     def complaint(self, operation: Operation) -> str | None:
         return null_complaint(operation) or take_complaint(operation)
+
+    def parts(self, operations: Sequence[Operation]) -> list[set[int]]:
+        return parts_by_element(operations)
+
+    def ongoing(self) -> Narrows:
+        return replace(self, drained=False)
 
     def judge(self, operations: Sequence[Operation], initial: Any) -> tuple[VerdictType, str]:
         queued = _queued(operations, start_items(self.name, initial))
