@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable, Sequence
 from typing import Any, Final, NamedTuple
 
-from chaos.checkers.explain import decide, explain, key_phrase
+from chaos.checkers.explain import decide, describe, explain, key_phrase
 from chaos.checkers.model import (
     Accounts,
     Explanation,
@@ -132,6 +132,8 @@ class _Check:
         self._progress.placed += sum(one.completed is not None for one in self._by_key[key])
 
     def _wrong(self, key: Hashable, why: Impossible | Blocked) -> Verdict:
+        reason = why.reason if isinstance(why, Impossible) else f"{describe(why.call.operation)} is beyond all orders"
+        self._progress.invalid = f"on {key_phrase(key)} no order explains all: {reason}"
         detail, explanation = explain(key, self._by_key[key], self._model, self._initial, why, self._expired)
         return self._say("invalid", detail + self._account(self._by_key[key]), explanation)
 

@@ -51,12 +51,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct):
-    """How far a check has come: `placed` of `required` completed operations are in an order that explains them."""
+    """How far a check has come: `placed` of `required` completed operations are in an order that explains them.
+
+    `invalid` is what is known of a verdict that is only to be explained yet; empty until then.
+    """
 
     keys: int = 0
     keys_decided: int = 0
     placed: int = 0
     required: int = 0
+    invalid: str = ""
 
 
 class OutOfBudget(Exception):

@@ -33,6 +33,7 @@ OVERTIME: Final = 1.05
 # The part of the memory that a search may fill with what it has tried. The history needs some, too.
 SEARCH_SHARE: Final = 0.5
 
+INVALID_CHARACTERS_MAX: Final = 1_000  # of what is told before the explanation; it must fit into one write to a pipe
 
 STDIN: Final = "-"
 LABEL_WIDTH: Final = 9
@@ -115,6 +116,13 @@ def _judged(question: _Question, deadline: float) -> dict[str, Any]:
         verdict: dict[str, Any] = outcome.value
         return verdict
     reached = outcome.value or judging.so_far()
+    if reached["invalid"]:
+        return {
+            "verdict": "invalid",
+            "model": question.model,
+            "operations": reached["operations"],
+            "detail": f"{reached['invalid']} (there was no budget left to say more)",
+        }
     trouble = "the budget ran out" if outcome.kind == "late" else "memory limit reached"
     return {
         "verdict": "unknown",
@@ -137,7 +145,12 @@ class _Judging:
 
     def so_far(self) -> dict[str, Any]:
         """How many operations are to be judged as far as is known, and in words how far it has come."""
-        return {"operations": self._asked.total() - self._left_out(), "reached": self._reached()}
+        invalid = self._progress.invalid[:INVALID_CHARACTERS_MAX] if self._progress else ""
+        return {
+            "operations": self._asked.total() - self._left_out(),
+            "reached": self._reached(),
+            "invalid": invalid,
+        }
 
     def verdict(self, tell: Callable[[], None]) -> dict[str, Any]:
         """Read, judge, and say so; `tell` before it reads, and before it judges: one line or one sort may take long."""

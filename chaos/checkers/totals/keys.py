@@ -42,6 +42,7 @@ def judge_totals(
         verdict, detail = judge.judge(listed, initial)
         where = detail if key is None else f"{key_phrase(key)}: {detail}"
         if verdict == "invalid":
+            progress.invalid = where
             return say(verdict, where, _explained(key, listed, judge, initial, expired))
         if worst.verdict == "valid" and (verdict == "unknown" or len(by_key) == 1):
             worst = say(verdict, where)
