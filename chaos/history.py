@@ -39,7 +39,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     `invoked` and `completed` are positions in the list of events, which is the real-time order. `completed` is None
     for an operation of unknown outcome ("info", or never completed): it may take effect until the end of time.
     `argument` comes from the invocation, `result` and `error` from the completion. `began` and `ended` are the times
-    (ns) of the two events.
+    (ns) of the two events, `answered` is the position of the completion, whatever it says.
     """
 
     process: int
@@ -53,6 +53,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     began: int = 0
     ended: int = 0
+    answered: int | None = None
 
 
 class IllFormed(ValueError):
@@ -145,6 +146,7 @@ def _operation(invoked: int, invocation: Event, completed: int | None, completio
         result=None if completion is None else completion.value,
         invoked=invoked,
         completed=None if outcome == "info" else completed,
+        answered=completed,
         outcome=outcome,
         error=None if completion is None else completion.error,
         began=invocation.time,

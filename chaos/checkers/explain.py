@@ -7,6 +7,7 @@ If a prefix of a history can be explained, so can every shorter one (see `narrow
 cannot, and it ends with a completion.
 """
 
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
@@ -37,6 +38,9 @@ SHOWN_MAX: Final = 8
 CALLS_FACTOR: Final = 4
 TRIED_FACTOR: Final = 3
 WORK_MIN: Final = 20_000
+
+# Turns of a search that is to tell the states alone: a fraction of a second.
+STATES_TURNS_MAX: Final = 50
 
 # Prefixes that are tried one event shorter, because most wrong histories are wrong in one place, before halving begins.
 STEPS_BACK: Final = 2
@@ -94,34 +98,24 @@ class _Account:
     def shorten(self) -> None:
         """Find the shortest prefix that is impossible, as far as the budget lasts."""
         explained, wrong = 0, len(self._ends)
+        back = 0
         try:
-            explained, wrong = self._between()
-            back = 0
             while wrong - explained > 1:
-                back += 1
-                tried = wrong - 1 if back <= STEPS_BACK else (explained + wrong) // 2
+                tried = self._end_of(self._why.calls if isinstance(self._why, Impossible) else [self._why.call])
+                if not explained < tried < wrong:  # else only a guess: what was open then may explain it after all
+                    back += 1
+                    tried = wrong - 1 if back <= STEPS_BACK else (explained + wrong) // 2
                 decision = self._asked(self._prefix(tried))
                 if isinstance(decision, Explained):
                     explained = tried
                 else:
                     self._why = decision
-                    wrong = min(tried, self._end_of(decision.calls)) if isinstance(decision, Impossible) else tried
+                    wrong = tried
             self._shortest = True
         except OutOfBudget:
             pass
         self._cut = self._ends[wrong - 1] + 1
         self._left = prefix(self._operations, self._cut)
-
-    def _between(self) -> tuple[int, int]:
-        """So many completions can be explained, and so many cannot."""
-        if isinstance(self._why, Impossible):
-            return 0, self._end_of(self._why.calls)
-        stuck = self._end_of([self._why.call])
-        decision = self._asked(self._prefix(stuck))
-        if isinstance(decision, Explained):
-            return stuck, len(self._ends)  # what came later was part of the reason
-        self._why = decision
-        return 0, stuck
 
     def _end_of(self, calls: Sequence[Call]) -> int:
         """How many completions there are up to the last of these calls."""
@@ -183,9 +177,9 @@ class _Account:
         decision = decide(self._model, calls, self._initial, self._stop_if_expired)
         return self._searched(calls) if decision is None else decision
 
-    def _searched(self, calls: Sequence[Call]) -> Explained | Blocked | None:
+    def _searched(self, calls: Sequence[Call], turns_max: int = sys.maxsize) -> Explained | Blocked | None:
         turns = search(calls, self._model, self._initial, Reach())
-        for _ in range(self._work // 2 // STEPS_PER_TURN + 1):
+        for _ in range(min(turns_max, self._work // 2 // STEPS_PER_TURN + 1)):
             self._work -= STEPS_PER_TURN
             self._stop_if_expired()
             try:
@@ -254,10 +248,10 @@ class _Account:
         begun = [one for one in self._operations if one.invoked < self._cut]
         for operations in (begun, prefix(self._operations, self._cut), self._left):
             try:
-                found = self._searched(calls_of(self._model, operations))
+                found = self._searched(calls_of(self._model, operations), STATES_TURNS_MAX)
             except OutOfBudget:
                 return None
-            if isinstance(found, Blocked) and found.call.invoked == broken.invoked:
+            if isinstance(found, Blocked) and (found.call.invoked == broken.invoked or operations is self._left):
                 return found
         return None
 

@@ -13,14 +13,14 @@ from chaos.history import Event, Operation
 def prefix(operations: Sequence[Operation], events: int) -> list[Operation]:
     """What the first so many events of the history tell: what was open after them is of unknown outcome."""
     return [
-        one if one.completed is None or one.completed < events else _as_open(one)
+        one if one.answered is None or one.answered < events else _as_open(one)
         for one in operations
         if one.invoked < events
     ]
 
 
 def _as_open(operation: Operation) -> Operation:
-    return msgspec.structs.replace(operation, result=None, completed=None, outcome="info", error=None)
+    return msgspec.structs.replace(operation, result=None, completed=None, outcome="info", error=None, answered=None)
 
 
 def thinned(
@@ -60,8 +60,8 @@ def events_of(operations: Sequence[Operation]) -> list[Event]:
     found = []
     for one in operations:
         found.append(_event(one, one.invoked, one.began, "invoke", one.argument))
-        if one.completed is not None:
-            found.append(_event(one, one.completed, one.ended, one.outcome, one.result, one.error))
+        if one.answered is not None:
+            found.append(_event(one, one.answered, one.ended, one.outcome, one.result, one.error))
     return sorted(found, key=lambda event: event.index)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_histories import one_key
 
-from chaos.checkers.fast.blocks import conflict, order_of
+from chaos.checkers.fast.blocks import conflict
 from chaos.checkers.model import Call, Decision, Explained, Impossible, calls_of
 from chaos.checkers.models.registers import CasRegister, Register
 from chaos.checkers.search import Reach, search
@@ -50,14 +50,6 @@ def test_two_blocks_conflict_if_each_must_precede_the_other() -> None:
     assert conflict([(1, 4), (3, 6)], no_budget) == (0, 1)
     assert conflict([(1, 8), (5, 3)], no_budget) == (0, 1)
     assert conflict([(1, 4), (5, 8), (9, 0), (7, 2)], no_budget) is None
-
-
-def test_blocks_are_ordered_by_the_low_ends_of_their_zones() -> None:
-    zones = [(5.0, 8.0), (1.0, 4.0), (9.0, 0.0), (7.0, 2.0)]
-    order = order_of(zones)
-    assert order == [2, 1, 3, 0]
-    for place, number in enumerate(order):
-        assert all(zones[later][0] >= zones[number][1] for later in order[place + 1 :])
 
 
 def test_a_value_may_not_come_back() -> None:
@@ -139,6 +131,32 @@ def test_a_refused_cas_needs_another_value_for_a_moment(way: str) -> None:
         "unknown cas": [*one, *lost(5, "cas", [1, 8]), *refused(1, 1, 2)],
     }[way]
     assert isinstance(decided(*rows), Explained)
+
+
+def test_cas_of_unknown_outcome_that_need_each_other_are_no_proof_without_what_was_read() -> None:
+    pending = [(2, "invoke", "cas", [2, 1]), *done(0, "read", None, 1), (1, "invoke", "cas", [1, 2])]
+    assert fs(decided(*pending, initial=5)) == [("cas", [2, 1]), ("read", 1), ("cas", [1, 2])]
+
+
+def test_a_value_that_cannot_stay_changes_places_with_the_one_before_it() -> None:
+    two, three, late = done(2, "write", 2), done(3, "write", 3), refused(1, 3, 9)
+    both = [two[0], three[0], two[1], three[1]]
+    assert isinstance(decided(*both, *late), Explained)
+    assert isinstance(decided(*both, *done(0, "read", None, 3), *late), Impossible)
+
+
+def test_a_value_that_cannot_stay_is_replaced_by_one_that_could_begin_later() -> None:
+    one, four = done(0, "write", 1), done(4, "write", 4)
+    rows = [four[0], *one, *refused(1, 1, 9), *done(2, "write", 2), four[1]]
+    assert isinstance(decided(*rows), Explained)
+    assert isinstance(decided(*rows[1:-1]), Impossible)
+
+
+def test_each_value_between_two_cas_is_there_long_enough_for_those_refused_and_not_for_too_long() -> None:
+    chain = [*done(0, "write", 1), *done(0, "cas", [1, 2]), *done(0, "cas", [2, 3])]
+    assert isinstance(decided(*chain[:3], *refused(1, 1, 9), *chain[3:]), Explained)
+    wrong = [*chain[:2], *refused(1, 1, 9), *chain[2:]]
+    assert fs(decided(*wrong)) == [("write", 1), ("cas", [1, 9]), ("cas", [1, 2])]
 
 
 def test_hundreds_of_clients_that_all_write_at_once_may_have_done_so_in_any_order() -> None:

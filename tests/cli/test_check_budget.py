@@ -16,6 +16,7 @@ import traceback
 import pytest
 from terminals import PATIENCE_S, environment, mistake
 
+from chaos.checkers import Explanation
 from chaos.cli import call
 from chaos.cli.bounded import MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, Outcome, parse_size, run_bounded
 from chaos.cli.judge import _Judging as Judging
@@ -282,7 +283,10 @@ def test_a_step_that_never_ends_is_ended(tmp_path, monkeypatch, capsys):
     verdict = told(capsys)
     assert (verdict["verdict"], verdict["model"]) == ("unknown", "endless_model:Endless")
     assert verdict["operations"] == 5
-    assert verdict["detail"].startswith("the budget ran out while it was judged: 10 events read, 0 of 1 key")
+    assert verdict["detail"] == (
+        "the budget ran out while it was judged:"
+        " 10 events read, 0 of 1 keys decided, 0 of 5 operations put into an order"
+    )
     assert verdict["seconds"] <= 2.4  # the contract is time itself
     assert is_gone(int((tmp_path / "pid").read_text()))
 
@@ -389,22 +393,38 @@ def test_standard_input_can_be_judged(tmp_path):
     assert done.stdout.startswith("valid: register, 2 operations")
 
 
-def test_an_invalid_verdict_is_explained_in_words_and_as_data(tmp_path, capsys):
+def test_an_invalid_verdict_is_explained_in_words_and_on_request_as_data(tmp_path, capsys):
     path = history(tmp_path / "h.jsonl", ("write", 1, 1), ("read", None, 1), ("write", 5, 5), ("read", None, 2))
     assert call(["check", path, "--model", "register", "--json"]) == 1
+    brief = told(capsys)
+    assert list(brief) == ["verdict", "model", "operations", "detail", "seconds"]
+    assert call(["check", path, "--model", "register", "--json", "--explain"]) == 1
     verdict = told(capsys)
-    assert list(verdict) == ["verdict", "model", "operations", "detail", "seconds", "explanation"]
     explanation = verdict["explanation"]
-    assert set(explanation) == {"prefix", "operation", "concurrent", "states", "minimal"}
+    assert {**verdict, "seconds": 0} == {**brief, "seconds": 0, "explanation": explanation}
+    assert list(explanation) == list(Explanation.__struct_fields__)
+    assert (explanation["key"], explanation["prefix"], explanation["shortest"]) == (None, 8, True)
     assert {"index": 7, "time": 7, "process": 0, "type": "ok", "f": "read", "value": 2} in explanation["minimal"]
-    assert call(["check", path, "--model", "register"]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("invalid: register, 4 operations")
-    assert f"  prefix     the first {explanation['prefix']} events are the fewest that nothing explains" in lines
-    assert f"  broken by  {explanation['operation']}" in lines
-    assert "  open then  nothing else" in lines
-    assert [line.split(maxsplit=1)[0] for line in lines if line.startswith("  ") and line[2] != " "][-1] == "minimal"
-    assert any(line.endswith("read -> 2 (process 0, events 6 to 7)") for line in lines[-4:])
+    for more in [], ["--explain"]:
+        assert call(["check", path, "--model", "register", *more]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith("invalid: register, 4 operations")
+        assert f"no order explains {explanation['operation']}" in lines[1]
+        assert "  prefix     the first 8 events are the fewest that nothing explains" in lines
+        assert f"  broken by  {explanation['operation']}" in lines
+        assert "  open then  nothing else" in lines
+        assert [line.split(maxsplit=1)[0] for line in lines if line[:2] == "  " and line[2] != " "][-1] == "minimal"
+        assert any(line.endswith("read -> 2 (process 0, events 6 to 7)") for line in lines[-4:])
+
+
+def test_what_is_not_invalid_has_no_explanation(tmp_path, capsys):
+    path = history(tmp_path / "h.jsonl", ("write", 1, 1), ("read", None, 1))
+    assert call(["check", path, "--model", "register", "--json", "--explain"]) == 0
+    assert told(capsys)["explanation"] is None
+    assert call(["check", path, "--model", "register", "--explain"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert call(["check", path, "--model", "register", "--json", "--explain", "--budget", "0.0001ms"]) == 2
+    assert told(capsys)["explanation"] is None
 
 
 def test_the_minimal_part_is_a_history_that_is_invalid_by_itself(tmp_path, capsys):

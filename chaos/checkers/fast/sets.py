@@ -222,28 +222,24 @@ def _decide_with_reads(elements: dict[Hashable, _Element], reads: list[_Read], a
                 return Impossible(f"{show(item)} was read, and nobody ever added it", (read.call,))
             about.reads.append(number)
     completed = [read.completed for read in reads]
-    after: dict[int, float] = {}  # for reads, by their invocations: when what they missed was gone at the earliest
     sure = True
     listed: list[_Element] = []
     for number, given in enumerate(elements.values()):
         if number % STEPS_PER_QUESTION == 0:
             ask()
-        about, missed, gone = _with_reads(given, reads, completed)
+        about, missed = _with_reads(given, reads, completed)
         if len(about.adds) > 1 or len(about.removes) > 1:
             sure = False
         elif not _possible(about, missed):
             return _impossible(about, missed)
-        for call in missed:
-            if call.f == "read":
-                after[call.invoked] = max(after.get(call.invoked, gone), gone)
         listed.append(about)
         sure = sure and not (about.initially and about.adds)
-    return _Timeline(listed, reads, after, ask).decide() if sure else None
+    return _Timeline(listed, reads, ask).decide() if sure else None
 
 
-def _with_reads(given: _Element, reads: list[_Read], completed: list[int]) -> tuple[_Element, list[Call], float]:
+def _with_reads(given: _Element, reads: list[_Read], completed: list[int]) -> tuple[_Element, list[Call]]:
     """The element with reads as questions after it: those that saw it, and those that missed it while it may have been
-    there for certain (few others are looked at: those that were running when that ended), and when that ended."""
+    there for certain (and few others)."""
     numbers = given.reads
     among = range(len(numbers)) if given.initially and given.adds else _ends(numbers, completed)
     seen = [*given.seen, *(reads[numbers[place]].call for place in among)]
@@ -251,19 +247,19 @@ def _with_reads(given: _Element, reads: list[_Read], completed: list[int]) -> tu
     removes = [call for call in given.removes if call.known or given.missed or len(numbers) < len(reads)]
     about = msgspec.structs.replace(given, adds=adds, removes=removes, seen=seen)
     if len(adds) > 1 or len(removes) > 1 or not (adds or given.initially):
-        return about, given.missed, -inf
+        return about, given.missed
     begin = ALWAYS if given.initially else _window(adds[0])
     latest, earliest = _narrowed(begin, _window(removes[0] if removes else None), seen)
     missed = list(given.missed)
     low, high = bisect_left(reads, latest, key=_invoked), bisect_left(reads, earliest, key=_invoked)
     if bisect_left(numbers, high) - bisect_left(numbers, low) == high - low:
-        return about, missed, earliest
+        return about, missed
     for number in range(low, high):
         if given.element not in reads[number].items:
             missed.append(reads[number].call)
             if reads[number].completed < earliest:
                 break
-    return about, missed, earliest
+    return about, missed
 
 
 def _ends(numbers: list[int], completed: list[int]) -> list[int]:
@@ -281,13 +277,11 @@ def _invoked(read: _Read) -> int:
 class _Timeline:
     """Finds an order and the times of all reads, of elements that were added and removed at most once."""
 
-    def __init__(
-        self, elements: list[_Element], reads: list[_Read], after: dict[int, float], ask: Callable[[], None]
-    ) -> None:
+    def __init__(self, elements: list[_Element], reads: list[_Read], ask: Callable[[], None]) -> None:
         self._elements = elements
         self._reads = reads
-        self._after = after
         self._ask = ask
+        self._gaps: list[Window] = []  # when elements were there that no read saw
         self._earliest: list[float] = []
         self._latest: list[float] = []
         self._times: list[float] = []
@@ -297,8 +291,7 @@ class _Timeline:
         rank = [0] * len(order)
         for place, number in enumerate(order):
             rank[number] = place
-        invoked = [self._reads[number].invoked for number in order]
-        self._earliest = [max(position, self._after.get(position, position)) for position in invoked]
+        self._earliest = [self._reads[number].invoked for number in order]
         self._latest = [self._reads[number].completed for number in order]
         spans: list[list[int]] = []
         for number, about in enumerate(self._elements):
@@ -309,18 +302,27 @@ class _Timeline:
             if ranks and spans[-1][1] - spans[-1][0] + 1 != len(ranks):
                 return None
             self._bound(about, spans[-1])
-        time = -inf
-        for earliest, latest in zip(self._earliest, self._latest, strict=True):
-            time = max(time, earliest + 0.5)
-            if time > latest:
-                return None
-            self._times.append(time)
+        if not self._timed():
+            return None
         for number, about in enumerate(self._elements):
             if number % STEPS_PER_QUESTION == 0:
                 self._ask()
             if not self._holds(about, spans[number]):
                 return None
         return Explained()
+
+    def _timed(self) -> bool:
+        """Whether there are times for the reads, in their order; each is the earliest that there is."""
+        self._gaps.sort(reverse=True)
+        time = -inf
+        for earliest, latest in zip(self._earliest, self._latest, strict=True):
+            time = max(time, earliest + 0.5)
+            while self._gaps and self._gaps[-1][0] < time:
+                time = max(time, self._gaps.pop()[1] + 0.5)
+            if time > latest:
+                return False
+            self._times.append(time)
+        return True
 
     def _order(self) -> list[int]:
         """The reads by how many changes they saw: an element that is gone counts twice, for coming and going."""
@@ -390,8 +392,7 @@ class _Timeline:
         contains = [call for call in about.seen if call.f == "contains"]
         latest, earliest = _narrowed(begin, end, contains)
         if not span:
-            if end == NEVER and begin != NEVER:
-                self._latest[-1] = min(self._latest[-1], latest)
+            self._gaps += [(latest, earliest)] if latest < earliest and begin != NEVER else []
             return
         first, last = span
         for call in about.missed:
