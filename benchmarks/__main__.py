@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import boot, failover, idle, leases, puts, simulation
+from benchmarks import boot, failover, idle, judges, leases, puts, simulation
 from benchmarks.measures import Row, table
 
 BENCHMARKS: dict[str, Callable[[], Row | list[Row]]] = {
@@ -16,6 +16,9 @@ BENCHMARKS: dict[str, Callable[[], Row | list[Row]]] = {
     "kill": failover.kill,
     "pause": failover.pause,
     "idle": idle.idle,
+    "judges": judges.long_histories,
+    "search": judges.hard_histories,
+    "reading": judges.reading,
     "simulation": simulation.speed,
     "jobs": simulation.jobs,
 }

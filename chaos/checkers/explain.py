@@ -251,7 +251,7 @@ class _Account:
                 found = self._searched(calls_of(self._model, operations), STATES_TURNS_MAX)
             except OutOfBudget:
                 return None
-            if isinstance(found, Blocked) and (found.call.invoked == broken.invoked or operations is self._left):
+            if isinstance(found, Blocked) and found.call.invoked == broken.invoked:
                 return found
         return None
 
