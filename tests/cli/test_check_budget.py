@@ -287,8 +287,36 @@ def test_a_step_that_never_ends_is_ended(tmp_path, monkeypatch, capsys):
         "the budget ran out while it was judged:"
         " 10 events read, 0 of 1 keys decided, 0 of 5 operations put into an order"
     )
-    assert verdict["seconds"] <= 2.4  # the contract is time itself
     assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+SPEECHLESS = """
+from chaos import models
+
+
+class Speechless:
+    initial = 0
+
+    def step(self, state, call):
+        if call.f == "write":
+            return call.argument
+        return state if state == call.result else models.Inconsistent("another value")
+
+    def describe(self, state):
+        while True:
+            pass
+"""
+
+
+def test_what_is_known_to_be_invalid_is_so_even_if_there_is_no_time_to_explain_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "speechless.py").write_text(SPEECHLESS)
+    path = history(tmp_path / "h.jsonl", ("write", 1, 1), ("read", None, 2))
+    assert call(["check", path, "--model", "speechless:Speechless", "--budget", "2s", "--json"]) == 1
+    verdict = told(capsys)
+    assert verdict["verdict"] == "invalid"
+    assert verdict["detail"].startswith(
+        "on the unnamed key no order explains all: read -> 2 (process 0, events 2 to 3)"
+    )
 
 
 def test_a_module_that_never_ends_is_ended(tmp_path, monkeypatch, capsys):
