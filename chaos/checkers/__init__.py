@@ -98,9 +98,9 @@ def check(
     return judge_totals(by_key, judge, initial, expired, progress)
 
 
-def operations_of(model: str | Model | Judge) -> frozenset[str]:
-    """The f's that a model knows, given by name or as an object. Raises ValueError if there is no such model."""
-    return (_by_name(model) if isinstance(model, str) else model).operations
+def operations_of(model: str | Model | Judge | object) -> frozenset[str]:
+    """The f's that a model knows, given as to `check`. Raises ValueError if there is no such model."""
+    return (_by_name(model) if isinstance(model, str) else wrap(model)).operations
 
 
 class _Events:

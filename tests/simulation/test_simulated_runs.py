@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.scenario import Scenario, parse_scenario
+from chaos.scenario import Scenario, load_scenario, parse_scenario
 from chaos.simulation import simulate
 
 STORE = """
@@ -114,3 +114,41 @@ def test_a_fault_with_a_time_happens_once_and_then(tmp_path: Path):
         assert ended == {"pause": pytest.approx(0.3, abs=0.05), "kill": pytest.approx(1.75, abs=0.05)}
         planned = json.loads((directory / "schedule.json").read_text())["faults"]
         assert [(fault["at"], fault["until"]) for fault in planned] == [(0.0, 0.3), (1.25, 1.75)]
+
+
+GREETERS = """
+from chaos import Op, Workload, models
+from testbed import Node
+
+class Greeter(Node):
+    def on_start(self): self.count = 0
+    def on_request(self, request, body):
+        self.count += 1
+        self.reply(request, self.count)
+
+class Growing:
+    initial = 0
+    def step(self, state, call):
+        if not call.known:
+            return state
+        return call.result if call.result > state else models.Inconsistent("it did not grow")
+
+class Greetings(Workload):
+    model = Growing
+    def client(self, number, random):
+        while True:
+            yield Op("greet", request={"hello": number})
+"""
+
+
+def test_a_workload_can_bring_a_model_of_its_own(tmp_path: Path):
+    (tmp_path / "growing.py").write_text(GREETERS)
+    text = 'duration = "2s"\n[cluster]\nnodes = NODES\nnode = "growing:Greeter"\n'
+    text += '[[workload]]\nkind = "growing:Greetings"\nclients = 2\nrate = 40\n'
+    path = tmp_path / "growing.toml"
+    verdicts = []
+    for nodes in (1, 3):  # three of them count each on its own
+        path.write_text(text.replace("NODES", str(nodes)))
+        summary = simulate(load_scenario(path), 1).summary
+        verdicts.append(next(check["verdict"] for check in summary["checks"] if check["name"] == "Growing"))
+    assert verdicts == ["valid", "invalid"]
