@@ -372,7 +372,7 @@ def _pairing(events: list[Event]) -> float:
 
 
 def hard_histories() -> list[Row]:
-    """Those that no fast way decides, and stacks that one does, beside the search alone."""
+    """Keyed lists and stacks, of which only those with values put in twice are searched, beside the search alone."""
     return [
         *_keyed("overwrites now and then", 0.1),
         *_keyed("appends only", 0.0),

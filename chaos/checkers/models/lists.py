@@ -3,18 +3,16 @@
 Knows which calls its state allows. Does not know about time, concurrency or other keys.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Final
+from math import inf
+from typing import Any
 
-from chaos.checkers.model import OTHER_VALUE, Call, Decision, Explained, Impossible, Inconsistent, anonymous
+from chaos.checkers.fast.lists import decide_list, parts_of_list
+from chaos.checkers.model import OTHER_VALUE, Call, Decision, Inconsistent, anonymous
 from chaos.checkers.values import items_of, show, show_json, start_items
 from chaos.history import Operation
-
-# Reads between two questions about the budget; each may be long.
-_READS_PER_QUESTION: Final = 64
-_PLACES_PER_QUESTION: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -44,36 +42,26 @@ class ListRegister:
         return None
 
     def reduce(self, calls: Sequence[Call]) -> list[Call]:
-        """Drops appends of unknown outcome whose item no read returned.
+        """Drops changes of unknown outcome which put in an item that no read returned.
 
-        In a valid order no read falls between such an append and the next write, so nobody misses it.
+        In a valid order no read falls between such a change and the next write, so nobody misses it.
         """
         seen = _seen(calls)
-        return anonymous(call for call in calls if call.known or call.f != "append" or call.argument in seen)
+
+        return anonymous(call for call in calls if call.known or seen.issuperset(_items_put_in(call)))
 
     def decide(self, calls: Sequence[Call], start: tuple[Hashable, ...], ask: Callable[[], None]) -> Decision:
-        """If nothing but appends of different items changes the list, the longest read tells the order of everything.
+        return decide_list(calls, start, ask)
 
-        An append is at its item's place, a read after the last append that it shows and before the next one, and the
-        appends that no read shows come last. (As Elle infers the versions of a list from reads: Kingsbury and Alvaro,
-        VLDB 2020.) So that order only needs to be compared with real time. Linear in the total length of all reads.
+    def parts(self, calls: Sequence[Call], start: tuple[Hashable, ...]) -> list[list[Call]]:
+        """What belongs to one list, from a write to the next, where that is clear from what was read.
+
+        Else each read, and each change that no read can have seen: that is one invoked after all of them, or an append
+        of what no read shows. In an explained order there is no read from it until the next write.
         """
-        seen = _seen(calls)
-        kept = [call for call in calls if call.known or call.f != "append" or call.argument in seen]
-        if any(call.f == "write" for call in kept):
-            return None
-        ask()
-        appends = {call.argument: call for call in kept if call.f == "append"}
-        if len({*appends, *start}) < sum(call.f == "append" for call in kept) + len(start):
-            return None
-        return _decide_appends(kept, appends, start, ask)
-
-    def parts(self, calls: Sequence[Call], start: Any = None) -> list[list[Call]]:  # noqa: ARG002  # whatever it is
-        """Each read, and each change that no read can have seen.
-
-        That is one invoked after all of them, or an append of what no read shows: in an explained order there is no
-        read from it until the next write.
-        """
+        parts = parts_of_list(calls, start)
+        if parts is not None:
+            return parts
         seen = _seen(calls)
         last = max((call.completed or 0 for call in calls if call.f == "read"), default=-1)
 
@@ -82,119 +70,38 @@ class ListRegister:
 
         return [[call] for call in calls if goes(call)]
 
-    def order(self, calls: Sequence[Call], start: tuple[Hashable, ...]) -> Callable[[Call, Call], bool] | None:
-        """Where nothing but appends of different items changes the list, the longest read tells their order."""
-        appended = [call.argument for call in calls if call.f == "append"]
-        ambiguous = len({*appended, *start}) < len(appended) + len(start)
-        if ambiguous or any(call.f == "write" for call in calls):
-            return None
-        longest: tuple[Hashable, ...] = ()
+    def order(self, calls: Sequence[Call], start: tuple[Hashable, ...]) -> Callable[[Call, Call], bool]:
+        """A read shows the order of what put in its items, of those that were put in once.
+
+        Where nothing is written over, the appends of what no read shows come after all these.
+        """
+        overwritten = any(call.f == "write" for call in calls)
+        put_in = Counter(start)
         for call in calls:
-            read = items_of(call.result) if call.f == "read" else None
-            longest = longest if read is None or len(read) <= len(longest) else read
-        place = {item: position for position, item in enumerate(longest)}
-        unread = len(place)
+            put_in.update(_items_put_in(call))
+        reads = [items_of(call.result) or () for call in calls if call.f == "read"]
+        shown: dict[Hashable, tuple[float, float] | None] = {}  # in which read, the longest, and where
+        for number, items in enumerate(sorted(reads, key=len, reverse=True)):
+            for place, item in enumerate(items):
+                shown.setdefault(item, (number, place) if put_in[item] == 1 else None)
+        places: dict[int, tuple[float, float] | None] = {}
+        for call in calls:
+            for item in _items_put_in(call)[:1]:
+                places[call.invoked] = shown.get(item, None if overwritten else (0, inf))
 
         def precedes(first: Call, second: Call) -> bool:
-            if first.f != "append" or second.f != "append":
-                return False
-            return place.get(first.argument, unread) < place.get(second.argument, unread)
+            one, other = places.get(first.invoked), places.get(second.invoked)
+            return one is not None and other is not None and one[0] == other[0] and one[1] < other[1]
 
         return precedes
+
+
+def _items_put_in(call: Call) -> tuple[Hashable, ...]:
+    if call.f == "append":
+        return (call.argument,)
+    return items_of(call.argument) or () if call.f == "write" else ()
 
 
 def _seen(calls: Sequence[Call]) -> set[Hashable]:
     """The items that reads show."""
     return {item for call in calls if call.f == "read" for item in items_of(call.result) or ()}
-
-
-def _decide_appends(
-    calls: Sequence[Call], appends: Mapping[Hashable, Call], start: tuple[Hashable, ...], ask: Callable[[], None]
-) -> Decision:
-    """`appends` are by item, and no item is in `start` as well."""
-    reads = [(items_of(call.result), call) for call in calls if call.f == "read"]
-    longest, shows_it = start, None
-    for items, call in reads:
-        if items is None:
-            return Impossible(f"a read returned {show(call.result)}, which is no list", (call,))
-        if len(items) > len(longest):
-            longest, shows_it = items, call
-
-    def proof(*chosen: Call | None) -> tuple[Call, ...]:
-        """The chosen calls, and the appends of all that the reads among them show."""
-        found = {call.invoked: call for call in chosen if call is not None}
-        for call in list(found.values()):
-            for item in items_of(call.result) or () if call.f == "read" else ():
-                if item in appends:
-                    found[appends[item].invoked] = appends[item]
-        return tuple(found[position] for position in sorted(found))
-
-    known = set(start)
-    for item in longest[len(start) :]:
-        if item not in appends:
-            return Impossible(f"a read shows {show(item)}, which nobody appended", proof(shows_it))
-        if item in known:
-            return Impossible(f"a read shows {show(item)} again, which was appended once", proof(shows_it))
-        known.add(item)
-    if longest[: len(start)] != start:
-        return Impossible("a read does not begin as the list did", proof(shows_it))
-    for number, (items, call) in enumerate(reads):
-        if number % _READS_PER_QUESTION == 0:
-            ask()
-        if items is None or len(items) < len(start) or items != longest[: len(items)]:
-            other = "the list did" if len(longest) == len(start) or shows_it is None else "a longer or equal one"
-            return Impossible(f"a read does not begin as {other}", proof(call, shows_it))
-    return _in_real_time(calls, longest, proof, ask)
-
-
-def _in_real_time(
-    calls: Sequence[Call],
-    longest: tuple[Hashable, ...],
-    proof: Callable[..., tuple[Call, ...]],
-    ask: Callable[[], None],
-) -> Decision:
-    """Compares the order, in which appends are at odd places and reads at even ones, with real time."""
-    place = {item: number for number, item in enumerate(longest, start=1)}
-    unread = len(longest) + 1
-
-    def placed(call: Call) -> int:
-        if call.f == "append":
-            return 2 * place.get(call.argument, unread) - 1
-        return 2 * len(items_of(call.result) or ())
-
-    latest: Call | None = None  # of those at earlier places, the one invoked last
-    for number, (_, same_place) in enumerate(groupby(sorted(calls, key=placed), key=placed)):
-        if number % _PLACES_PER_QUESTION == 0:
-            ask()
-        group = list(same_place)
-        for call in group:
-            if latest is not None and call.completed is not None and call.completed < latest.invoked:
-                return _too_late(calls, latest, call, place, proof)
-        group += [latest] if latest else []
-        latest = max(group, key=lambda call: call.invoked)
-    return Explained()
-
-
-def _too_late(
-    calls: Sequence[Call],
-    earlier: Call,
-    later: Call,
-    place: Mapping[Hashable, int],
-    proof: Callable[..., tuple[Call, ...]],
-) -> Impossible:
-    """Two appends are a contradiction only together with a read that shows their order; the shortest one will do."""
-    witness: Call | None = None
-    if earlier.f == later.f == "append":
-        needed = place.get(later.argument, place[earlier.argument])
-        shown = [(len(items_of(call.result) or ()), call) for call in calls if call.f == "read"]
-        witness = min((pair for pair in shown if pair[0] >= needed), key=lambda pair: pair[0])[1]
-
-    def told(call: Call) -> str:
-        what = show(call.argument) if call.f == "append" else f"length {len(items_of(call.result) or ())}"
-        return f"the {call.f} of {what}"
-
-    return Impossible(
-        f"{told(earlier)} was asked for (event {earlier.invoked}) after {told(later)} (event {later.completed}),"
-        " which must follow it",
-        proof(earlier, later, witness),
-    )
