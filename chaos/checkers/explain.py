@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from chaos.checkers.model import (
     PRECONDITION_FAILED,
+    Argues,
     Call,
     Decides,
     Decision,
@@ -130,9 +131,8 @@ class _Account:
     def thin(self) -> None:
         """Leave out all that can be left out, as far as the budget lasts."""
         try:
-            kept = {call.invoked for call in self._why.calls} if isinstance(self._why, Impossible) else set()
-            gone = set[int]().union(*(part for part in self._parts(self._left) if kept and part.isdisjoint(kept)))
-            self._leave_out(gone)
+            if isinstance(self._why, Impossible):
+                self._keep_proof(self._why)
             for left in thinned(self._left, self._parts, self._is_wrong):
                 self._left = left
         except OutOfBudget:
@@ -148,10 +148,17 @@ class _Account:
         known = {call.invoked for call in calls}
         return parts + [{one.invoked} for one in operations if one.invoked not in known]
 
-    def _leave_out(self, gone: set[int]) -> None:
+    def _keep_proof(self, why: Impossible) -> None:
+        """Only what the proof is about, and what must stay; or the proof alone, if it is wrong for the same reason."""
+        proof = {call.invoked for call in why.calls}
+        gone = set[int]().union(*(part for part in self._parts(self._left) if part.isdisjoint(proof)))
         left = [one for one in self._left if one.invoked not in gone]
         if self._is_wrong(left):
             self._left = left
+        alone = [one for one in self._left if one.invoked in proof]
+        decision = self._ask(alone)
+        if isinstance(decision, Impossible) and decision.reason == why.reason:
+            self._left, self._why = alone, decision
 
     # --- asking ---
 
@@ -207,7 +214,7 @@ class _Account:
             operation=describe(broken),
             reason=self._why.reason if isinstance(self._why, Impossible) else "",
             concurrent=concurrent,
-            states=self._described(blocked.states if blocked else []),
+            states=self._described(blocked) if blocked else [],
             minimal=events_of(self._left),
         )
         clauses = [explanation.reason] if explanation.reason else []
@@ -255,8 +262,12 @@ class _Account:
                 return found
         return None
 
-    def _described(self, states: Sequence[Hashable]) -> list[str]:
-        described = [self._model.describe(state) if isinstance(self._model, Shown) else repr(state) for state in states]
+    def _described(self, blocked: Blocked) -> list[str]:
+        model = self._model
+        described = [model.describe(state) if isinstance(model, Shown) else repr(state) for state in blocked.states]
+        if isinstance(model, Argues):
+            reasons = [model.argue(state, blocked.call) for state in blocked.states]
+            described = [f"{words}: {why}" if why else words for words, why in zip(described, reasons, strict=True)]
         return list(dict.fromkeys(described))
 
 

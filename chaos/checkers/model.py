@@ -26,8 +26,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     ran out on the way to it. The last of them is the completion of `operation`, beside which `concurrent` were open.
     `reason` says why, where more is known than that every order was tried.
     `states` are those of the thing in which it cannot have happened, as far as they were tried. `minimal` are the
-    events of some of the prefix's operations that cannot be explained by themselves (from the right initial state),
-    while any fewer of them can; indices and times are those of the history.
+    events of some of the prefix's operations that cannot be explained by themselves (from the right initial state), of
+    which nothing more was found that could be left out; indices and times are those of the history.
     """
 
     key: Any
@@ -160,6 +160,14 @@ class Shown(Protocol):
 
     def describe(self, state: Any) -> str:
         """The state in a few words, to follow "at that point"."""
+
+
+@runtime_checkable
+class Argues(Protocol):
+    """A model whose states alone do not tell why a call cannot happen in them."""
+
+    def argue(self, state: Any, call: Call) -> str:
+        """Why `call` cannot happen in `state`; empty if it can."""
 
 
 @runtime_checkable

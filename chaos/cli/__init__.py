@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from chaos.cli.answers import FAULT, INTERRUPTED, USAGE, VALID, one_line
+from chaos.cli.answers import ALONE, FAULT, INTERRUPTED, USAGE, VALID, one_line
 from testbed.base.errors import UsageError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {  # name -> (module:object, what `--help` says), in that order
@@ -94,7 +94,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
     try:
         # Not `testbed.main`: it ends with 1, which means invalid here, when nobody reads its output any more.
         words = sys.argv[1:] if arguments is None else list(arguments)
-        with testbed.make_context("testbed", words) as context:
+        with testbed.make_context("testbed", words, obj=None if arguments is not None else ALONE) as context:
             status: Any = testbed.invoke(context)
         sys.stdout.flush()
         return status if isinstance(status, int) else VALID

@@ -5,6 +5,7 @@ fault of the testbed itself; 130 after Ctrl-C.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -19,6 +20,8 @@ UNKNOWN: Final = 2
 USAGE: Final = 254
 FAULT: Final = 255
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
+
+ALONE: Final = "alone"  # the context's object, where the process began for this one command
 
 STATUS_OF_VERDICT: Final = {"valid": VALID, "invalid": INVALID, "unknown": UNKNOWN}
 
@@ -39,11 +42,17 @@ class Answer:
         click.echo(text, err=True)
 
     def result(self, value: dict[str, Any], text: str | None = None) -> None:
-        """What came of it, at the very end, once: as JSON, or `text` for people."""
-        if self.as_json:
-            click.echo(json.dumps(value, ensure_ascii=False), file=self._stdout)
-        elif text is not None:
-            self.say(text)
+        """What came of it, at the very end, once: as JSON, or `text` for people.
+
+        If nobody reads it, the exit status still tells.
+        """
+        try:
+            if self.as_json:
+                click.echo(json.dumps(value, ensure_ascii=False), file=self._stdout)
+            elif text is not None:
+                self.say(text)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
 
 
 def answering(command: Callable[..., int]) -> Callable[..., int]:

@@ -9,6 +9,11 @@ def now() -> float:
     return time.monotonic()
 
 
+def since_boot() -> float:
+    """Seconds on the clock by which the kernel notes when processes began."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def resolution() -> float:
     """The smallest step of `now`, in seconds."""
     return time.clock_getres(time.CLOCK_MONOTONIC)

@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from testbed.live import clock
+
 MARKER_ENV: Final = "TESTBED_FORKSERVER"  # inherited by all that descends from a fork server
 
 Observed = Literal["running", "stopped", "zombie", "gone"]
@@ -81,6 +83,12 @@ def process_start_time(pid: int) -> int | None:
         return int(_stat(f"/proc/{pid}/stat")[19])
     except OSError:
         return None
+
+
+def process_age(pid: int) -> float | None:
+    """Seconds since the process began, exact to a hundredth; None if there is no such process."""
+    started = process_start_time(pid)
+    return None if started is None else clock.since_boot() - started / os.sysconf("SC_CLK_TCK")
 
 
 def process_title(pid: int) -> str:

@@ -405,6 +405,17 @@ def test_a_mistake_in_the_history_is_the_same_one_line(terminal):
     assert "h.jsonl: line 1: " in mistake(terminal.run("check", "h.jsonl", "--model", "register"))
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_the_exit_status_tells_even_if_nobody_reads_the_answer(tmp_path, more):
+    path = history(tmp_path / "h.jsonl", ("write", 1, 1), ("read", None, 2))
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "chaos.cli", "check", path, "--model", "register", *more]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, env=environment(), timeout=PATIENCE_S)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_standard_input_can_be_judged(tmp_path):
     path = history(tmp_path / "h.jsonl", ("write", 1, 1), ("read", None, 1))
     with open(path) as file:
