@@ -3,17 +3,18 @@
 Knows elements, when they were seen and when they were not. Knows no model by name, and no search.
 
 Without reads of the whole set it is a product of independent registers, one an element (locality: Herlihy and Wing,
-1990). An element that is added at most once and removed at most once is there for one stretch of time. Whatever saw it
+1990). An element that comes at most once and goes at most once is there for one stretch of time. Whatever saw it
 narrows the ends of that stretch; those that did not see it need it as short as possible, so nothing has to be tried.
 
-Reads of the whole set are put into the order in which they saw changes happen, and each as early as that order and the
-stretches allow. What comes out is an order or proves nothing. Each element alone, with these reads as questions after
-it, may prove that there is none.
+Reads of the whole set take effect one after the other, and each element is seen by neighbours in that order only. Reads
+are placed one by one, each as early as possible. What may come next depends on which were placed and on the time, not
+on their order: so a set of reads that led nowhere is remembered, and need not be tried again at that time or later.
 """
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import accumulate
 from math import inf
 from typing import Final, NamedTuple
 
@@ -24,20 +25,24 @@ from chaos.checkers.values import freeze, items_of, show
 
 STEPS_PER_QUESTION: Final = 1024
 
-# Pairs of a read and a remove that are looked at, per item of all reads, to put the reads into an order.
-PAIRS_PER_ITEM_MAX: Final = 20
+# Places of reads that are tried, per read and at least, before the search has to.
+TRIES_PER_READ_MAX: Final = 16
+TRIES_MIN: Final = 1 << 14
 
-ALWAYS: Final = (-inf, -inf)
-NEVER: Final = (inf, inf)
+# Searches for an order, each of which takes into account what contradicted those before.
+ROUNDS_MAX: Final = 8
 
 Window = tuple[float, float]
 """When something may have taken effect: after one position in the history and before another."""
+
+ALWAYS: Final[Window] = (-2.0, -1.0)  # before everything
+NEVER: Final[Window] = (inf, inf)
 
 _TRUE: Final = freeze(True)
 
 
 class _Element(msgspec.Struct):
-    """The calls about one element. `seen` and `missed`: those that found it, and those that did not."""
+    """The calls about one element: `seen` and `missed` are those that asked and found it, or not; `reads` saw it."""
 
     element: Hashable
     initially: bool
@@ -47,11 +52,43 @@ class _Element(msgspec.Struct):
     missed: list[Call] = []
     reads: list[int] = []
 
-    def simplified(self) -> "_Element":
-        """Without calls of unknown outcome that nobody can have noticed."""
-        adds = [call for call in self.adds if call.known or self.seen]
-        removes = [call for call in self.removes if call.known or self.missed]
-        return msgspec.structs.replace(self, adds=adds, removes=removes)
+    def simplify(self, reads: int) -> None:
+        """Forgets calls of unknown outcome that none of those, and of so many reads, can have noticed."""
+        if not self.seen and not self.reads:
+            self.adds = [call for call in self.adds if call.known]
+        if not self.missed and len(self.reads) == reads:
+            self.removes = [call for call in self.removes if call.known]
+
+    def once(self) -> bool:
+        """Whether it came at most once and went at most once: of adds alone, or of removes alone, the first counts."""
+        adds = len(self.adds) + self.initially
+        return not self.removes or (adds <= 1 and (self.initially or len(self.removes) <= 1))
+
+    def stays(self) -> list["_Stay"]:
+        """The ways to come and go. A remove may also have come before the add, for nothing."""
+        came, gone = ALWAYS if self.initially else _window(self.adds), _window(self.removes)
+        stays = [_Stay(came, gone)]
+        if not self.initially and gone[0] < came[1]:
+            stays.append(_Stay((max(came[0], gone[0]), came[1]), NEVER))
+        return stays
+
+
+class _Stay(NamedTuple):
+    """When an element came, and when it went."""
+
+    came: Window
+    gone: Window
+
+    def core(self, seen: Sequence[Call]) -> Window:
+        """From when until when it was there for certain, if all of `seen` found it. No time at all, if upside down."""
+        latest, earliest = self.came[1], self.gone[0]
+        for call in seen:
+            latest = min(latest, _completed(call))
+            earliest = max(earliest, call.invoked)
+        return latest, earliest
+
+    def allows(self, core: Window) -> bool:
+        return self.came[0] < min(core[0], self.gone[1]) and core[1] <= self.gone[1]
 
 
 class _Read(NamedTuple):
@@ -71,16 +108,47 @@ def decide_set(
 
     `alone` decides about the calls of one element that this cannot, in bounded time; or None.
     """
+    elements = {item: _Element(item, True) for item in sorted(start, key=repr)}
     reads: list[_Read] = []
-    elements: dict[Hashable, _Element] = {item: _Element(item, True) for item in sorted(start, key=repr)}
+    wrong = _sort(calls, elements, reads, ask)
+    if wrong is not None:
+        return wrong
+    line = _Line(reads, ask)
+    unsure = False
+    for number, about in enumerate(elements.values()):
+        if number % STEPS_PER_QUESTION == 0:
+            ask()
+        about.simplify(len(reads))
+        if about.once():
+            wrong = line.admit(about)
+            if wrong is not None:
+                return wrong
+            continue
+        concerned = [*about.adds, *about.removes, *about.seen, *about.missed]
+        decision = alone(sorted(concerned, key=lambda call: call.invoked), about.element)
+        if isinstance(decision, Impossible):
+            return decision
+        unsure = unsure or decision is None or bool(reads)  # what the reads saw of it is not looked at
+    if not reads:
+        return None if unsure else Explained()
+    return line.decide(calls, unsure)
+
+
+def _sort(
+    calls: Sequence[Call], elements: dict[Hashable, _Element], reads: list[_Read], ask: Callable[[], None]
+) -> Impossible | None:
+    """Puts the calls to the elements that they are about, and among the reads."""
     for number, call in enumerate(calls):
         if number % STEPS_PER_QUESTION == 0:
             ask()
         if call.f == "read":
-            read = _read(call)
-            if isinstance(read, Impossible):
-                return read
-            reads.append(read)
+            items = items_of(call.result)
+            if items is None:
+                return Impossible(f"a read returned {show(call.result)}, which is no list", (call,))
+            if len(distinct := frozenset(items)) < len(items):
+                return Impossible(f"a read returned {show(repeated(items)[0])} twice", (call,))
+            assert call.completed is not None
+            reads.append(_Read(call, distinct, call.invoked, call.completed))
             continue
         about = elements.get(call.argument)
         if about is None:
@@ -89,131 +157,6 @@ def decide_set(
             (about.seen if call.result == _TRUE else about.missed).append(call)
         else:
             (about.adds if call.f == "add" else about.removes).append(call)
-    if reads:
-        return _decide_with_reads(elements, reads, ask)
-    return _decide_apart(elements, alone, ask)
-
-
-def _read(call: Call) -> _Read | Impossible:
-    items = items_of(call.result)
-    assert call.completed is not None
-    if items is None:
-        return Impossible(f"a read returned {show(call.result)}, which is no list", (call,))
-    if len(distinct := frozenset(items)) < len(items):
-        return Impossible(f"a read returned {show(repeated(items)[0])} twice", (call,))
-    return _Read(call, distinct, call.invoked, call.completed)
-
-
-def repeated(items: Sequence[Hashable]) -> list[Hashable]:
-    """The items that come more than once, each once."""
-    return [item for item, times in Counter(items).items() if times > 1]
-
-
-def _decide_apart(
-    elements: dict[Hashable, _Element],
-    alone: Callable[[Sequence[Call], Hashable], Decision],
-    ask: Callable[[], None],
-) -> Decision:
-    unsure = False
-    for number, given in enumerate(elements.values()):
-        if number % STEPS_PER_QUESTION == 0:
-            ask()
-        about = given.simplified()
-        if len(about.adds) <= 1 and len(about.removes) <= 1:
-            if not _possible(about, about.missed):
-                return _impossible(about, about.missed)
-            continue
-        concerned = [*about.adds, *about.removes, *about.seen, *about.missed]
-        decision = alone(sorted(concerned, key=lambda call: call.invoked), about.element)
-        if isinstance(decision, Impossible):
-            return decision
-        unsure = unsure or decision is None
-    return None if unsure else Explained()
-
-
-def _possible(about: _Element, missed: Sequence[Call]) -> bool:
-    """Whether an element can have come and gone once, as those who saw it and these who missed it say."""
-    add = about.adds[0] if about.adds else None
-    remove = about.removes[0] if about.removes else None
-    for added in [add] if add is None or add.known else [add, None]:
-        for removed in [remove] if remove is None or remove.known else [remove, None]:
-            if _possible_with(about.initially, added, removed, about.seen, missed):
-                return True
-    return False
-
-
-def _possible_with(
-    initially: bool, add: Call | None, remove: Call | None, seen: Sequence[Call], missed: Sequence[Call]
-) -> bool:
-    """Whether it is possible if just these calls took effect, in either order."""
-    came, gone = _window(add), _window(remove)
-    last = max(came[0], gone[0])  # what comes second takes effect after both were invoked
-    if initially:
-        if remove is None:
-            return not missed
-        if _stretch(ALWAYS, gone if add is None else (last, gone[1]), seen, missed):
-            return True
-        return add is not None and _stretch(gone, came, missed, seen)
-    if add is None:
-        return not seen
-    if remove is None:
-        return _stretch(came, NEVER, seen, missed)
-    return _stretch(came, gone, seen, missed) or (last < came[1] and _stretch((last, came[1]), NEVER, seen, missed))
-
-
-def _window(call: Call | None) -> Window:
-    if call is None:
-        return NEVER
-    return call.invoked, inf if call.completed is None else call.completed
-
-
-def _narrowed(begin: Window, end: Window, inside: Sequence[Call]) -> tuple[float, float]:
-    """The latest begin and the earliest end of a stretch that all of `inside` were in for a moment."""
-    latest, earliest = begin[1], end[0]
-    for call in inside:
-        assert call.completed is not None
-        latest = min(latest, call.completed)
-        earliest = max(earliest, call.invoked)
-    return latest, earliest
-
-
-def _stretch(begin: Window, end: Window, inside: Sequence[Call], outside: Sequence[Call]) -> bool:
-    """Whether a stretch can begin and end in these windows, so that all of `inside` have a moment in it, and all of
-    `outside` one out of it. It is made as short as possible; if that leaves an instant, nobody was in it throughout."""
-    latest, earliest = _narrowed(begin, end, inside)
-    if latest < begin[0] or earliest > end[1] or begin[0] > end[1]:
-        return False
-    if latest >= earliest:
-        return True
-    return all(call.invoked < latest or (call.completed is not None and call.completed > earliest) for call in outside)
-
-
-def _impossible(about: _Element, missed: Sequence[Call]) -> Impossible:
-    """Why an element cannot have come and gone as it was seen: with few of those who saw or missed it."""
-    name = show(about.element)
-    few = about if about.initially and about.adds else msgspec.structs.replace(about, seen=_extremes(about.seen))
-    chosen = list(missed)
-    if not _possible(few, []):
-        chosen = []
-    else:
-        one = next((call for call in missed if not _possible(few, [call])), None)
-        chosen = chosen if one is None else [one]
-    concerned = {call.invoked: call for call in (*few.adds, *few.removes, *few.seen, *chosen)}
-    calls = tuple(concerned[invoked] for invoked in sorted(concerned))
-    if not about.adds and not about.initially:
-        return Impossible(f"{name} was seen, and nobody ever added it", calls)
-    return Impossible(f"no time at which {name} came or went explains who saw it and who did not", calls)
-
-
-def _extremes(seen: Sequence[Call]) -> list[Call]:
-    """Those that narrow a stretch the most."""
-    if not seen:
-        return []
-    ends = (min(seen, key=lambda call: call.completed or 0), max(seen, key=lambda call: call.invoked))
-    return list({call.invoked: call for call in ends}.values())
-
-
-def _decide_with_reads(elements: dict[Hashable, _Element], reads: list[_Read], ask: Callable[[], None]) -> Decision:
     for number, read in enumerate(reads):
         ask()
         for item in read.items:
@@ -221,207 +164,301 @@ def _decide_with_reads(elements: dict[Hashable, _Element], reads: list[_Read], a
             if about is None:
                 return Impossible(f"{show(item)} was read, and nobody ever added it", (read.call,))
             about.reads.append(number)
-    completed = [read.completed for read in reads]
-    sure = True
-    listed: list[_Element] = []
-    for number, given in enumerate(elements.values()):
-        if number % STEPS_PER_QUESTION == 0:
-            ask()
-        about, missed = _with_reads(given, reads, completed)
-        if len(about.adds) > 1 or len(about.removes) > 1:
-            sure = False
-        elif not _possible(about, missed):
-            return _impossible(about, missed)
-        listed.append(about)
-        sure = sure and not (about.initially and about.adds)
-    return _Timeline(listed, reads, ask).decide() if sure else None
+    return None
 
 
-def _with_reads(given: _Element, reads: list[_Read], completed: list[int]) -> tuple[_Element, list[Call]]:
-    """The element with reads as questions after it: those that saw it, and those that missed it while it may have been
-    there for certain (and few others)."""
-    numbers = given.reads
-    among = range(len(numbers)) if given.initially and given.adds else _ends(numbers, completed)
-    seen = [*given.seen, *(reads[numbers[place]].call for place in among)]
-    adds = [call for call in given.adds if call.known or seen]
-    removes = [call for call in given.removes if call.known or given.missed or len(numbers) < len(reads)]
-    about = msgspec.structs.replace(given, adds=adds, removes=removes, seen=seen)
-    if len(adds) > 1 or len(removes) > 1 or not (adds or given.initially):
-        return about, given.missed
-    begin = ALWAYS if given.initially else _window(adds[0])
-    latest, earliest = _narrowed(begin, _window(removes[0] if removes else None), seen)
-    missed = list(given.missed)
-    low, high = bisect_left(reads, latest, key=_invoked), bisect_left(reads, earliest, key=_invoked)
-    if bisect_left(numbers, high) - bisect_left(numbers, low) == high - low:
-        return about, missed
-    for number in range(low, high):
-        if given.element not in reads[number].items:
-            missed.append(reads[number].call)
-            if reads[number].completed < earliest:
-                break
-    return about, missed
+def repeated(items: Sequence[Hashable]) -> list[Hashable]:
+    """The items that come more than once, each once."""
+    return [item for item, times in Counter(items).items() if times > 1]
 
 
-def _ends(numbers: list[int], completed: list[int]) -> list[int]:
-    """The places of the reads that completed first and were invoked last: they narrow a stretch the most."""
-    if not numbers:
-        return []
-    ends = list(map(completed.__getitem__, numbers))
-    return sorted({ends.index(min(ends)), len(ends) - 1})
+def _completed(call: Call) -> float:
+    return inf if call.completed is None else call.completed
 
 
-def _invoked(read: _Read) -> int:
-    return read.invoked
+def _window(calls: Sequence[Call]) -> Window:
+    """When the first of them took effect."""
+    if not calls:
+        return NEVER
+    return min(call.invoked for call in calls), min(map(_completed, calls))
 
 
-class _Timeline:
-    """Finds an order and the times of all reads, of elements that were added and removed at most once."""
+class _Known(NamedTuple):
+    """An element that reads saw, so many of them. It came before `latest` and went after `earliest`, as the calls about
+    it say; as the reads do, too, it went after `last`."""
 
-    def __init__(self, elements: list[_Element], reads: list[_Read], ask: Callable[[], None]) -> None:
-        self._elements = elements
+    about: _Element
+    latest: float
+    earliest: float
+    last: float
+    reads: int
+
+
+class _Line:
+    """Finds the order and times of reads. A time is the position just before it; many reads may have the same."""
+
+    def __init__(self, reads: list[_Read], ask: Callable[[], None]) -> None:
         self._reads = reads
         self._ask = ask
+        self._invoked = [read.invoked for read in reads]
+        self._completed = [read.completed for read in reads]
+        self._completed_by_then = list(accumulate(self._completed, max))
+        self._earliest: list[float] = list(self._invoked)
+        self._latest: list[float] = list(self._completed)
+        self._known: dict[Hashable, _Known] = {}
         self._gaps: list[Window] = []  # when elements were there that no read saw
-        self._earliest: list[float] = []
-        self._latest: list[float] = []
-        self._times: list[float] = []
+        self._guessed: list[tuple[_Element, _Stay, Window]] = []  # there are other ways for these to come and go
 
-    def decide(self) -> Decision:
-        order = self._order()
+    def admit(self, about: _Element) -> Impossible | None:
+        """Takes from the times of the reads what an element leaves them, if it can have come and gone at all."""
+        reads, numbers = self._reads, about.reads
+        extremes = list(about.seen)
+        if numbers:
+            soonest = min(numbers, key=self._completed.__getitem__)
+            extremes += [reads[soonest].call, *([reads[numbers[-1]].call] if soonest != numbers[-1] else [])]
+        if not extremes and not about.adds and not about.initially:
+            return None
+        possible: list[tuple[_Stay, Window]] = []
+        culprits: list[Call] = []
+        for stay in about.stays():
+            core = stay.core(extremes)
+            if stay.allows(core):
+                culprit = self._culprit(about, core)
+                if culprit is None:
+                    possible.append((stay, core))
+                else:
+                    culprits.append(culprit)
+        if not possible:
+            return _impossible(about, extremes, culprits)
+        if len(possible) > 1:
+            self._guessed.append((about, *possible[0]))
+        else:
+            self._bound(about, *possible[0])
+        return None
+
+    def _culprit(self, about: _Element, core: Window) -> Call | None:
+        """Whoever missed the element while it was there for certain."""
+        for call in about.missed:
+            if core[0] < call.invoked and _completed(call) < core[1]:
+                return call
+        low, high = bisect_right(self._invoked, core[0]), bisect_left(self._invoked, core[1])
+        missing = high - low - bisect_left(about.reads, high) + bisect_left(about.reads, low)
+        while missing > 0:  # from the end: only those that were open then can have missed it and be right
+            high -= 1
+            if about.element not in self._reads[high].items:
+                missing -= 1
+                if self._completed[high] < core[1]:
+                    return self._reads[high].call
+        return None
+
+    def _bound(self, about: _Element, stay: _Stay, core: Window) -> None:
+        if not about.reads:
+            self._gaps += [core] if core[0] < core[1] else []
+            return
+        after, before = stay.came[0], stay.gone[1]
+        for call in about.missed:
+            if _completed(call) < core[1]:
+                after = max(after, call.invoked)
+            elif call.invoked > core[0]:
+                before = min(before, _completed(call))
+        self._after(about, after)
+        for number in reversed(about.reads):
+            if self._completed_by_then[number] < before:
+                break
+            self._latest[number] = min(self._latest[number], before)
+        latest, earliest = stay.core(about.seen)
+        self._known[about.element] = _Known(about, latest, earliest, core[1], len(about.reads))
+
+    def decide(self, calls: Sequence[Call], unsure: bool) -> Decision:
+        """Whether there is an order; if `unsure`, there are other elements, and it can only be told that there is none.
+
+        Where the guessed ways do not do, all about those elements is left out: if there is none even so, none is.
+        """
+        certain = list(self._earliest), list(self._latest), dict(self._known), list(self._gaps)
+        for guessed in self._guessed:
+            self._bound(*guessed)
+        for _ in range(0 if unsure else ROUNDS_MAX):
+            places = self._places()
+            if not places.found():
+                break
+            if self._holds(places.order, places.times):
+                return Explained()
+        self._earliest, self._latest, self._known, self._gaps = certain
+        places = self._places()
+        if places.found() or not places.exhausted:
+            return None
+        return Impossible("no order of the reads explains what each of them saw", tuple(calls))
+
+    def _places(self) -> "_Places":
+        known = self._known.keys()
+        items = [read.items if read.items <= known else read.items & known for read in self._reads]
+        return _Places(items, self._earliest, self._latest, self._known, _merged(self._gaps), self._ask)
+
+    def _holds(self, order: Sequence[int], times: Sequence[float]) -> bool:
+        """Whether each element, made as short as the reads leave it, has room for those that asked and missed it.
+
+        Those that have none must have asked before it came: in this order, reads cannot be earlier. From now on, they
+        are later.
+        """
         rank = [0] * len(order)
         for place, number in enumerate(order):
             rank[number] = place
-        self._earliest = [self._reads[number].invoked for number in order]
-        self._latest = [self._reads[number].completed for number in order]
-        spans: list[list[int]] = []
-        for number, about in enumerate(self._elements):
-            if number % STEPS_PER_QUESTION == 0:
-                self._ask()
-            ranks = list(map(rank.__getitem__, about.reads))
-            spans.append([min(ranks), max(ranks)] if ranks else [])
-            if ranks and spans[-1][1] - spans[-1][0] + 1 != len(ranks):
-                return None
-            self._bound(about, spans[-1])
-        if not self._timed():
-            return None
-        for number, about in enumerate(self._elements):
-            if number % STEPS_PER_QUESTION == 0:
-                self._ask()
-            if not self._holds(about, spans[number]):
-                return None
-        return Explained()
-
-    def _timed(self) -> bool:
-        """Whether there are times for the reads, in their order; each is the earliest that there is."""
-        self._gaps.sort(reverse=True)
-        time = -inf
-        for earliest, latest in zip(self._earliest, self._latest, strict=True):
-            time = max(time, earliest + 0.5)
-            while self._gaps and self._gaps[-1][0] < time:
-                time = max(time, self._gaps.pop()[1] + 0.5)
-            if time > latest:
-                return False
-            self._times.append(time)
-        return True
-
-    def _order(self) -> list[int]:
-        """The reads by how many changes they saw: an element that is gone counts twice, for coming and going."""
-        gone = self._gone()
-        return sorted(range(len(self._reads)), key=lambda n: (len(self._reads[n].items) + 2 * gone[n], n))
-
-    def _gone(self) -> list[int]:
-        """For each read, how many elements were there and were removed before it."""
-        marks: list[tuple[float, int, int]] = []
-        for number, about in enumerate(self._elements):
-            if about.removes and (about.adds or about.initially):
-                invoked, completed = _window(about.removes[0])
-                marks += [(invoked, 0, number), (completed, 1, number)]
-        for number, read in enumerate(self._reads):
-            marks += [(read.invoked, 2, number), (read.completed, 3, number)]
-        marks.sort()
-        self._ask()
-        gone = [0] * len(self._reads)
-        over = 0
-        removing: dict[int, None] = {}
-        reading: dict[int, None] = {}
-        pairs = PAIRS_PER_ITEM_MAX * (len(self._elements) + sum(len(read.items) for read in self._reads))
-        for step, (_, kind, number) in enumerate(marks):
+        holds = True
+        for step, known in enumerate(self._known.values()):
             if step % STEPS_PER_QUESTION == 0:
                 self._ask()
-            if kind == 0:
-                removing[number] = None
-                for running in reading:
-                    gone[running] += self._left(number, running)
-            elif kind == 1:
-                del removing[number]
-                over += 1
-            elif kind == 2:
-                gone[number] += over
-                reading[number] = None
-                pairs -= len(removing)
-                if pairs > 0:
-                    gone[number] += sum(self._left(other, number) for other in removing)
-            else:
-                del reading[number]
-        return gone
+            if known.about.missed:
+                ranks = list(map(rank.__getitem__, known.about.reads))
+                first, last = times[min(ranks)], max(known.earliest, times[max(ranks)])
+                for call in known.about.missed:
+                    if last >= _completed(call) and not (call.invoked < known.latest and call.invoked <= first):
+                        holds = False
+                        self._after(known.about, call.invoked)
+        return holds
 
-    def _left(self, number: int, read: int) -> bool:
-        """Whether an element that was being removed during a read was gone by then."""
-        about = self._elements[number]
-        if about.element in self._reads[read].items:
-            return False
-        return about.initially or (_window(about.adds[0])[1] < self._reads[read].invoked)
+    def _after(self, about: _Element, position: float) -> None:
+        """Has no read see the element before."""
+        for number in about.reads:
+            if self._invoked[number] > position:
+                break
+            self._earliest[number] = max(self._earliest[number], position)
 
-    def _stretch_of(self, about: _Element, span: Sequence[int]) -> tuple[Window, Window]:
-        """When the element may have come, and gone."""
-        begin = ALWAYS if about.initially else _window(about.adds[0] if about.adds else None)
-        if not about.removes:
-            return begin, NEVER
-        remove = about.removes[0]
-        end = _window(remove)
-        needless = not remove.known and bool(span) and span[1] == len(self._reads) - 1
-        if needless:
-            return begin, NEVER
-        if end[1] < max(begin[0], _narrowed(begin, end, about.seen)[1]):  # it was removed before it was added
-            return (max(begin[0], end[0]), begin[1]), NEVER
-        return begin, end
 
-    def _bound(self, about: _Element, span: Sequence[int]) -> None:
-        """Takes from the times of the reads what the element leaves them. `span`: the first and last that saw it."""
-        begin, end = self._stretch_of(about, span)
-        contains = [call for call in about.seen if call.f == "contains"]
-        latest, earliest = _narrowed(begin, end, contains)
-        if not span:
-            self._gaps += [(latest, earliest)] if latest < earliest and begin != NEVER else []
-            return
-        first, last = span
-        for call in about.missed:
-            if call.completed is not None and call.completed < earliest:
-                self._earliest[first] = max(self._earliest[first], call.invoked)
-            elif call.completed is not None and call.invoked > latest:
-                self._latest[last] = min(self._latest[last], call.completed)
-        self._earliest[first] = max(self._earliest[first], begin[0])
-        self._latest[last] = min(self._latest[last], end[1])
-        if first > 0:
-            self._latest[first - 1] = min(self._latest[first - 1], latest)
-        if last + 1 < len(self._reads):
-            self._earliest[last + 1] = max(self._earliest[last + 1], earliest)
+def _impossible(about: _Element, seen: Sequence[Call], culprits: Sequence[Call]) -> Impossible:
+    """Why an element cannot have come and gone: with those who narrow its time the most, and who missed it then."""
+    ends = [min(seen, key=_completed), max(seen, key=lambda call: call.invoked)] if seen else []
+    concerned = {call.invoked: call for call in (*about.adds, *about.removes, *ends, *culprits)}
+    calls = tuple(concerned[invoked] for invoked in sorted(concerned))
+    name = show(about.element)
+    if not about.adds and not about.initially:
+        return Impossible(f"{name} was seen, and nobody ever added it", calls)
+    return Impossible(f"no time at which {name} came or went explains who saw it and who did not", calls)
 
-    def _holds(self, about: _Element, span: Sequence[int]) -> bool:
-        """Whether the element, made as short as possible, explains all about it at the times of the reads."""
-        begin, end = self._stretch_of(about, span)
-        if begin == NEVER:
-            return not about.seen
-        contains = [call for call in about.seen if call.f == "contains"]
-        latest, earliest = _narrowed(begin, end, contains)
-        if span:
-            latest = min(latest, self._times[span[0]])
-            earliest = max(earliest, self._times[span[1]])
-        elif latest < earliest and bisect_right(self._times, latest) < bisect_left(self._times, earliest):
-            return False
-        if begin[0] > end[1] or latest < begin[0] or earliest > end[1]:
-            return False
-        missed = [call for call in about.missed if call.f == "contains"]
-        return latest >= earliest or all(
-            call.invoked < latest or (call.completed is not None and call.completed > earliest) for call in missed
-        )
+
+def _merged(gaps: list[Window]) -> list[Window]:
+    merged: list[Window] = []
+    for begin, end in sorted(gaps):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+class _Places:
+    """Places reads one by one. They are numbered by when they must have been placed; all before `front` were, and of
+    those after it the bits of `mask` say so."""
+
+    def __init__(
+        self,
+        items: Sequence[frozenset[Hashable]],
+        earliest: Sequence[float],
+        latest: Sequence[float],
+        known: dict[Hashable, _Known],
+        gaps: Sequence[Window],
+        ask: Callable[[], None],
+    ) -> None:
+        self._numbers = sorted(range(len(items)), key=latest.__getitem__)
+        self._items = [items[number] for number in self._numbers]
+        self._earliest = [earliest[number] for number in self._numbers]
+        self._latest = [latest[number] for number in self._numbers]
+        self._known = known
+        self._gaps = gaps
+        self._ask = ask
+        self._open = self._concurrent()
+        self._came: dict[Hashable, int] = {}  # at which place
+        self._placed: list[int] = []
+        self.times: list[float] = []
+        self.exhausted = False
+
+    @property
+    def order(self) -> list[int]:
+        return [self._numbers[place] for place in self._placed]
+
+    def _concurrent(self) -> list[list[int]]:
+        """For each read, which may be placed before it must be, and after those that must be before."""
+        arriving = sorted(range(len(self._latest)), key=self._earliest.__getitem__)
+        running: dict[int, None] = {}
+        concurrent = []
+        arrived = 0
+        for number, latest in enumerate(self._latest):
+            while arrived < len(arriving) and self._earliest[arriving[arrived]] < latest:
+                running[arriving[arrived]] = None
+                arrived += 1
+            concurrent.append(sorted(running))
+            running.pop(number, None)
+        return concurrent
+
+    def found(self) -> bool:
+        """Whether there is an order. If there is none, all were tried if `exhausted`."""
+        count = len(self._items)
+        tried: dict[tuple[int, int], float] = {}
+        trail = [self._successors(0, 0)]
+        for tries in range(TRIES_MIN + TRIES_PER_READ_MAX * count):
+            if tries % STEPS_PER_QUESTION == 0:
+                self._ask()
+            following = next(trail[-1], None)
+            if following is None:
+                trail.pop()
+                if not trail:
+                    self.exhausted = True
+                    return False
+                self._take_back()
+                continue
+            number, time, front, mask = following
+            if time >= tried.get((front, mask), inf):
+                continue
+            tried[front, mask] = time
+            for item in self._items[number] - self._last():
+                self._came[item] = len(self._placed)
+            self._placed.append(number)
+            self.times.append(time)
+            if front == count:
+                return True
+            trail.append(self._successors(front, mask))
+        return False
+
+    def _last(self) -> frozenset[Hashable]:
+        return self._items[self._placed[-1]] if self._placed else frozenset()
+
+    def _take_back(self) -> None:
+        items = self._items[self._placed.pop()]
+        self.times.pop()
+        for item in items - self._last():
+            del self._came[item]
+
+    def _successors(self, front: int, mask: int) -> Iterator[tuple[int, float, int, int]]:
+        """Reads that may come next, with their times and what is placed then."""
+        waiting = [number for number in self._open[front] if not mask >> (number - front) & 1]
+        for number in waiting:
+            time = self._time(number, waiting)
+            if time is None:
+                continue
+            after = mask | 1 << (number - front)
+            shift = (~after & after + 1).bit_length() - 1
+            if front + shift < len(self._latest) and time >= self._latest[front + shift]:
+                continue
+            yield number, time, front + shift, after >> shift
+
+    def _time(self, number: int, waiting: Sequence[int]) -> float | None:
+        """When the read takes effect, if it is the next; None if it cannot be."""
+        items, last = self._items[number], self._last()
+        before = self.times[-1] if self.times else -inf
+        time = max(before, self._earliest[number])
+        if items is not last:
+            for item in last - items:
+                known = self._known[item]
+                if len(self._placed) - self._came[item] < known.reads:
+                    return None
+                time = max(time, known.earliest)
+            for item in items - last:
+                known = self._known[item]
+                if before >= known.latest:
+                    return None
+                for other in waiting:
+                    if self._latest[other] <= known.last and item not in self._items[other]:
+                        return None
+        gap = bisect_right(self._gaps, (time, inf)) - 1
+        if gap >= 0:
+            time = max(time, self._gaps[gap][1])
+        return time if time < self._latest[number] else None
