@@ -23,6 +23,7 @@ __all__ = ["STANDARD_INPUT", "read_events", "read_history", "write_events"]
 
 STANDARD_INPUT: Final = "-"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LIKE_EDN: Final = re.compile(rb"[\s,]*(?:[;#(]|\{[\s,]*[:#;]|\[(?![\s\[]*\{\s*[\"}]))")
 
 
@@ -30,8 +31,9 @@ def read_events(path: str | Path, keyed: bool | None = None) -> Iterator[Event]:
     """The events of a history file, one by one; "-" is the standard input. What is no history is refused.
 
     It is EDN if its name ends in .edn (or .edn.gz), or if it begins like EDN; otherwise JSON lines. gzip is known by
-    its first bytes. `keyed` is for EDN: whether each value is a pair of key and value; see `jepsen.read` for how it is
-    told if left out. Only open invocations are remembered - and, in EDN, what comes before that is told.
+    its first bytes, and a byte order mark before all else is skipped. `keyed` is for EDN: whether each
+    value is a pair of key and value; see `jepsen.read` for how it is told if left out. Only open invocations are
+    remembered - and, in EDN, what comes before that is told.
 
     Raises UsageError, naming the file and the line (of the uncompressed text), if the file is missing, empty, cut off
     within a line or a form, not what its format demands, goes back in time, or has events that do not pair up: a
@@ -77,7 +79,9 @@ def _plain(file: BufferedReader) -> BufferedIOBase:
 
 def _read(where: str, file: BufferedIOBase, keyed: bool | None) -> Iterator[tuple[int, Event]]:
     head: list[bytes] = []
-    for line in file:
+    for number, line in enumerate(file):
+        if number == 0:
+            line = line.removeprefix(_BYTE_ORDER_MARK)  # some editors put it there
         head.append(line)
         if line.strip() and not line.lstrip().startswith(b";"):
             break

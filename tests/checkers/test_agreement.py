@@ -143,12 +143,15 @@ class Story:
     def _certain(self, element: Any) -> float:
         if element in self.initial:
             return self.initial.index(element) - len(self.initial)
-        return min(o.completed or inf for o in self.operations if o.f == "enqueue" and o.argument == element)
+        return min((o.completed or inf for o in self._put(element) if o.outcome == "ok"), default=inf)
 
     def _at_the_earliest(self, element: Any) -> float:
         if element in self.initial:
             return self.initial.index(element) - len(self.initial)
-        return min(o.invoked for o in self.operations if o.f == "enqueue" and o.argument == element)
+        return min(o.invoked for o in self._put(element))
+
+    def _put(self, element: Any) -> list[Operation]:
+        return [o for o in self.operations if o.f == "enqueue" and o.argument == element and o.outcome != "fail"]
 
     def without(self, element: Any) -> list[Row]:
         """The rows without whatever says that it came out."""

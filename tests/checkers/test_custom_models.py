@@ -1,6 +1,7 @@
 """Models of users' own: the smallest class that will do, and what is said of one that will not."""
 
 import textwrap
+from dataclasses import dataclass
 
 import pytest
 
@@ -289,3 +290,139 @@ def test_words_and_states_that_fail_themselves_are_named():
 
     reason = "model 'Mute': describe fails for state a Speechless whose repr fails (OSError: hush): LookupError"
     saying(History().ok("read", None, 1), Mute, reason)
+
+
+class Fussy:
+    """A state that can be hashed, and not be compared."""
+
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        raise LookupError("not\nthat")
+
+    def __repr__(self):
+        return "a\nfussy one"
+
+
+def nested(state):
+    return (1, frozenset({("x", state)}))
+
+
+@pytest.mark.parametrize("made", [Fussy, lambda: nested(Fussy())])
+def test_a_state_that_cannot_be_compared_is_named(made):
+    class Compares(Least):
+        def step(self, state, call):
+            return models.Inconsistent("never") if call.f == "read" else made()
+
+    class Looks(Compares):
+        initial = made()
+        observations = frozenset({"look"})
+
+    late = History().add("invoke", "write", 5, process=1).ok("write", 1).ok("read")
+    for history, model in ((late, Compares), (History().ok("look"), Looks)):
+        saying(history, model, "cannot be compared with ")
+        saying(history, model, "a fussy one")
+        saying(history, model, ": LookupError: not that")
+
+
+def test_states_of_a_users_own_are_compared_by_value_and_given_back_as_they_are():
+    @dataclass(frozen=True)
+    class Held:
+        value: object
+
+    class Own(Least):
+        initial = Held(0)
+
+        def step(self, state, call):
+            assert type(state) is Held
+            after = super().step(state.value, call)
+            return after if isinstance(after, models.Inconsistent) else Held(after)
+
+        def describe(self, state):
+            return f"it holds {state.value}"
+
+    history = History().add("invoke", "write", 5, process=1).ok("write", 1).ok("read", None, 5)
+    assert verdict(history, Own) == "valid"
+    assert "it holds 5" in history.ok("read", None, 7).judged(Own).detail
+
+
+def test_a_state_whose_hash_fails_in_its_own_way_is_named():
+    class Odd:
+        def __hash__(self):
+            raise SystemExit(4)
+
+    class Starts(Least):
+        initial = Odd()
+
+    saying(History(), Starts, "model 'Starts': the initial state cannot be hashed: SystemExit: 4")
+
+
+@pytest.mark.parametrize("which", ["step", "initial", "operations", "observations", "refusals", "describe"])
+@pytest.mark.parametrize("error", [AttributeError, SystemExit])
+def test_a_property_that_fails_is_named(which, error):
+    def fails(self):
+        raise error("hush")
+
+    model = type("Shy", (Least,), {which: property(fails)})
+    saying(History(), model, f"model 'Shy': {which} fails: {error.__name__}: hush")
+
+
+def test_names_that_cannot_be_listed_are_named():
+    class Unlisted(list):
+        def __iter__(self):
+            raise LookupError("no list")
+
+    model = type("Odd", (Least,), {"operations": Unlisted()})
+    saying(History(), model, "model 'Odd': operations fails: LookupError: no list")
+
+
+def test_an_error_without_words_for_itself_is_named_by_its_kind():
+    class Wordless(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    class Fails(Least):
+        def step(self, state, call):
+            raise Wordless
+
+    with pytest.raises(BadModel, match=r"in state None: Wordless$"):
+        History().ok("write", 1).judged(Fails)
+
+
+async def _awaited(self, *arguments):
+    return arguments
+
+
+def _yielding(self, *arguments):
+    yield arguments
+
+
+async def _both(self, *arguments):
+    yield arguments
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", ["step", "initial"])
+@pytest.mark.parametrize(
+    ("function", "kind"), [(_awaited, "coroutine"), (_yielding, "generator"), (_both, "async generator")]
+)
+def test_a_state_must_be_returned_at_once(method, function, kind):
+    model = type("Later", (Least,), {method: function})
+    reason = f"{method} returned a {kind} and no state: it must use neither async nor yield"
+    saying(History().ok("write", 1), model, f"model 'Later': {reason}")
+
+
+def test_an_interrupt_in_a_step_is_left_to_whoever_is_interrupted():
+    class Stops(Least):
+        def step(self, state, call):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        History().ok("write", 1).judged(Stops)
+
+
+def test_the_models_own_reason_is_shown_with_the_state():
+    judged = History().ok("move", 3).ok("read", None, 4).judged(example())
+    assert judged.explanation.states == ["the state is 3: it stood at 3"]
+    assert "the state is 3: it stood at 3" in judged.detail

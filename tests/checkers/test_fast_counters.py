@@ -8,7 +8,7 @@ from histories import Row, history
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaos.checkers import MODELS, Call
+from chaos.checkers import MODELS, Call, check
 from chaos.checkers.model import Decision, Explained, Impossible, calls_of
 from chaos.checkers.models.counters import Counter
 from chaos.checkers.search import Answer, Reach, search
@@ -90,6 +90,20 @@ def test_sums_of_fractions_are_decided_only_if_an_order_gives_them_exactly() -> 
     assert decide(*add(0.1), *add(0.2), *read(0.1 + 0.2)) == Explained()
     assert decide(*add(0.1), *add(0.2), *read(0.3)) is None
     assert isinstance(decide(*add(0.5), *add(0.5), *read(0.5)), Impossible)
+
+
+@pytest.mark.parametrize("amount", [10**400 - 1, 1 - 10**400, 10**300 + 1], ids=["great", "least", "next"])
+def test_what_cannot_be_added_to_a_fraction_is_refused(amount: int) -> None:
+    told = "a number from -1e300 to 1e300, not a greater or lesser one"
+    with pytest.raises(ValueError, match=f"cannot judge event 0: an add takes {told}"):
+        check(history(*add(amount), *add(0.5)), "counter")
+    with pytest.raises(ValueError, match=f"model 'counter' starts with {told}"):
+        check([], "counter", amount)
+
+
+def test_great_amounts_add_up_to_what_a_fraction_can_be_added_to() -> None:
+    great = [row for _ in range(1000) for row in add(10**300)]
+    assert check(history(*great, *add(0.5), *read(float(1001 * 10**300))), "counter", 10**300).verdict == "valid"
 
 
 def test_reads_and_adds_that_no_read_can_have_seen_can_be_left_out() -> None:

@@ -65,6 +65,36 @@ def test_a_duplicate_is_named_with_all_who_took_it() -> None:
     assert 'put in: "a" (dequeue of process 4, events 2 to 3; drain of process 2, events 4 to 5)' in judged.detail
 
 
+def test_an_element_that_came_out_again_before_it_was_put_in_again_is_a_duplicate() -> None:
+    judged = total(*put("a"), *take("a"), *take("a", process=4), *put("a"))
+    assert judged.verdict == "invalid"
+    assert judged.detail.endswith(
+        'elements came out again before they were put in again: "a" (dequeue of process 1, events 2 to 3;'
+        " dequeue of process 4, events 4 to 5) (0 lost, 1 duplicated, 0 unexpected of 2 acknowledged and 2 taken)"
+    )
+    assert judged.explanation is not None
+    assert (judged.explanation.prefix, judged.explanation.shortest) == (6, True)
+    assert total(*put("a"), *drain("a", "a"), *put("a")).verdict == "invalid"
+    assert total(*take("a"), *take("a"), *put("a"), initial=["a"]).verdict == "invalid"
+
+
+def test_an_element_may_come_out_again_once_it_is_being_put_in_again() -> None:
+    begun, ended = put("a", process=9)
+    assert total(*put("a"), *take("a"), *put("a"), *take("a")).verdict == "valid"
+    assert total(*put("a"), *take("a"), begun, *take("a"), ended).verdict == "valid"
+    asked, answered = take("a", process=7)
+    assert total(*put("a"), *take("a"), asked, begun, answered, ended).verdict == "valid"
+    assert total(*put("a"), asked, *take("a"), begun, answered, ended).verdict == "valid"
+    assert total(*take("a"), *take("a"), *put("a"), *take("a"), initial=["a", "a"]).verdict == "valid"
+
+
+def test_an_enqueue_of_unknown_outcome_may_have_put_an_element_in_again_and_a_failed_one_not() -> None:
+    for kind, expected in (("info", "valid"), ("fail", "invalid")):
+        assert total(*put("a"), *put("a", kind=kind), *take("a"), *take("a")).verdict == expected
+        rows = [*put("a"), *take("a"), *put("a", kind=kind), *take("a"), *put("a"), *drain("a")]
+        assert total(*rows).verdict == expected
+
+
 def test_what_was_never_put_in_is_named_with_who_took_it() -> None:
     judged = total(*put("a"), *take("a"), *drain("q"))
     assert judged.verdict == "invalid"

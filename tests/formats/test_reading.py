@@ -63,6 +63,24 @@ def test_the_format_is_known_by_the_content(tmp_path: Path, text: str, zipped: b
     assert read_history(tmp_path / "h") == [READ]
 
 
+@pytest.mark.parametrize("text", [LINE, MAP, f"\n; a comment\n{MAP}"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_byte_order_mark_is_skipped(tmp_path: Path, text: str, zipped: bool) -> None:
+    data = text.encode("utf-8-sig")
+    assert data.startswith(b"\xef\xbb\xbf")
+    (tmp_path / "h").write_bytes(gzip.compress(data) if zipped else data)
+    assert read_history(tmp_path / "h") == [READ]
+
+
+def test_a_byte_order_mark_is_skipped_only_at_the_start_and_is_no_event(tmp_path: Path) -> None:
+    mark = "\ufeff"
+    assert refusal(history(tmp_path / "h", mark)) == ("history", "is empty: it holds no event")
+    assert refusal(history(tmp_path / "h", mark + mark + LINE))[0] == "line 1"
+    second = LINE.replace('"index":0', '"index":1').replace('"process":0', '"process":1')
+    assert refusal(history(tmp_path / "h", LINE + mark + second))[0] == "line 2"
+    assert refusal(history(tmp_path / "h.edn", f"; a comment\n{mark}{MAP}"))[0] == "line 2"
+
+
 @pytest.mark.parametrize("name", ["h.edn", "h.edn.gz"])
 def test_a_name_that_ends_in_edn_says_so(tmp_path: Path, name: str) -> None:
     key, reason = refusal(history(tmp_path / name, LINE))

@@ -5,12 +5,16 @@ Knows which calls its state allows. Does not know about time, concurrency or oth
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from chaos.checkers.fast.counters import decide_sums
 from chaos.checkers.model import OTHER_VALUE, Call, Decision, Inconsistent, anonymous
 from chaos.checkers.values import freeze, show_json
 from chaos.history import Operation
+
+# Far enough below the greatest float (1.8e308): 100 million such integers still add up to what a float can be added to.
+AMOUNT_MAX: Final = 10**300
+_RANGE: Final = "from -1e300 to 1e300"
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Counter:
             return 0
         if not _is_number(initial):
             raise ValueError(f"model 'counter' starts with a number, not with {show_json(initial)}")
+        if not _is_in_range(initial):
+            raise ValueError(f"model 'counter' starts with a number {_RANGE}, not a greater or lesser one")
         return freeze(initial)
 
     def step(self, state: int | float, call: Call) -> Hashable | Inconsistent:
@@ -40,6 +46,8 @@ class Counter:
     def complaint(self, operation: Operation) -> str | None:
         if operation.f == "add" and not _is_number(operation.argument):
             return f"an add takes a number, not {show_json(operation.argument)}"
+        if operation.f == "add" and not _is_in_range(operation.argument):
+            return f"an add takes a number {_RANGE}, not a greater or lesser one"
         return None
 
     def reduce(self, calls: Sequence[Call]) -> list[Call]:
@@ -56,3 +64,7 @@ class Counter:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_in_range(amount: Any) -> bool:
+    return bool(-AMOUNT_MAX <= amount <= AMOUNT_MAX)

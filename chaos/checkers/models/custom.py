@@ -54,6 +54,7 @@ This module knows the shape of such a class and turns it into a `Model`. It know
 """
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, NamedTuple
 
 from chaos.checkers import model as protocol
@@ -61,6 +62,10 @@ from chaos.checkers.model import Inconsistent, Judge, Model
 from chaos.checkers.values import freeze, show_json
 
 STATE_CHARACTERS_MAX: Final = 120
+
+_MEMBERS: Final = ("step", "initial", "operations", "observations", "refusals", "describe")
+_ATOMS: Final = frozenset({int, float, bool, str, bytes, type(None)})  # none of them runs anybody's code
+_PLAIN: Final = _ATOMS | {tuple, frozenset}
 
 
 class BadModel(ValueError):
@@ -95,11 +100,18 @@ def wrap(found: object, name: str = "") -> Model | Judge:
     """
     name = name or (found.__name__ if isinstance(found, type) else type(found).__name__)
     made = _attempt(name, "cannot be made without arguments", found) if isinstance(found, type) else found
-    if isinstance(made, Model | Judge):
-        return made
-    if not callable(getattr(made, "step", None)):
+    for which in _MEMBERS:
+        _member(name, made, which)
+    complete: Model | Judge | None = _attempt(name, "cannot be looked at", _complete, made)
+    if complete is not None:
+        return complete
+    if not callable(_member(name, made, "step")):
         raise BadModel(f"model {name!r}: it has no method step(self, state, call)")
     return Custom(name, made)
+
+
+def _complete(made: object) -> Model | Judge | None:
+    return made if isinstance(made, Model | Judge) else None
 
 
 class Custom:
@@ -107,24 +119,24 @@ class Custom:
 
     def __init__(self, name: str, users: Any) -> None:
         self.name = name
-        operations = _names(name, "operations", getattr(users, "operations", None))
+        operations = _names(name, "operations", _member(name, users, "operations"))
         self.operations = EVERYTHING if operations is None else operations
-        self.observations = _names(name, "observations", getattr(users, "observations", None)) or frozenset()
+        self.observations = _names(name, "observations", _member(name, users, "observations")) or frozenset()
         self._users = users
-        self._step: Callable[[Any, Call], Any] = users.step
-        self._refusals = bool(getattr(users, "refusals", False))
+        self._step: Callable[[Any, Call], Any] = _member(name, users, "step")
+        self._refusals: bool = _attempt(name, "refusals fails", bool, _member(name, users, "refusals"))
 
     def start(self, initial: Any) -> Hashable:
         given = plain(freeze(initial))
-        first: Any = getattr(self._users, "initial", None)
+        first: Any = _member(self.name, self._users, "initial")
         if callable(first):
             state = _attempt(self.name, f"initial fails, given {show_json(initial)}", first, given)
         else:
             state = first if initial is None else given
-        self._must_be_hashable(state, "the initial state")
-        return state  # type: ignore[no-any-return]  # looked at just now
+        return self._guarded(state, "the initial state", "initial")
 
-    def step(self, state: Any, call: protocol.Call) -> Hashable | Inconsistent:
+    def step(self, before: Hashable, call: protocol.Call) -> Hashable | Inconsistent:
+        state = _bare(before)
         seen = Call(call.f, plain(call.argument), plain(call.result), call.known, call.refused, call.process)
         try:
             after: Any = self._step(state, seen)
@@ -138,29 +150,87 @@ class Custom:
             return after
         if after is Inconsistent:
             raise BadModel(f"model {self.name!r}: step returned the class Inconsistent; it must give a reason")
-        self._must_be_hashable(after, f"the state after {_shown(call)}")
-        if call.observes and after != state:
+        found = self._guarded(after, call, "step")
+        if call.observes and found != before:
             why = "a refused cas" if call.refused else f"{call.f!r}, one of the observations,"
             raise BadModel(
                 f"model {self.name!r}: {why} changes the state from {_cut(state)} to {_cut(after)} at {_shown(call)}"
             )
-        return after  # type: ignore[no-any-return]  # looked at just now
+        return found
 
-    def describe(self, state: Any) -> str:
-        describe = getattr(self._users, "describe", None)
+    def describe(self, guarded: Hashable) -> str:
+        state = _bare(guarded)
+        describe = _member(self.name, self._users, "describe")
         if describe is None:
             return f"the state is {_cut(state)}"
-        return str(_attempt(self.name, f"describe fails for state {_cut(state)}", describe, state))
+        trouble = f"describe fails for state {_cut(state)}"
+        return str(_attempt(self.name, trouble, lambda: str(describe(state))))
+
+    def argue(self, state: Any, call: protocol.Call) -> str:
+        after = self.step(state, call)
+        return str(after.reason) if isinstance(after, Inconsistent) else ""
 
     def reduce(self, calls: Sequence[protocol.Call]) -> list[protocol.Call]:
         """Drops refused calls, unless the model says that it looks at them: they changed nothing."""
         return [call for call in calls if self._refusals or not call.refused]
 
-    def _must_be_hashable(self, state: Any, which: str) -> None:
+    def _guarded(self, state: Any, which: str | protocol.Call, method: str) -> Hashable:
+        """The state as the judge may have it: to be hashed and compared without harm."""
+        if isinstance(state, CoroutineType | GeneratorType | AsyncGeneratorType):
+            if isinstance(state, CoroutineType):
+                state.close()  # or Python would warn that nobody awaited it
+            kind = type(state).__name__.replace("_", " ")
+            raise BadModel(
+                f"model {self.name!r}: {method} returned a {kind} and no state: it must use neither async nor yield"
+            )
         try:
-            hash(state)
-        except TypeError as error:
-            raise BadModel(f"model {self.name!r}: {which} cannot be hashed: {_named(error)}: {_cut(state)}") from error
+            hashed = hash(state)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:
+            where = which if isinstance(which, str) else f"the state after {_shown(which)}"
+            raise BadModel(f"model {self.name!r}: {where} cannot be hashed: {_named(error)}: {_cut(state)}") from error
+        return state if _is_plain(state) else _Guarded(self.name, state, hashed)
+
+
+class _Guarded:
+    """A state whose comparison is a user's code: where that fails, it says so as a BadModel."""
+
+    __slots__ = ("_hashed", "_model", "state")
+
+    def __init__(self, model: str, state: Any, hashed: int) -> None:
+        self._model = model
+        self.state = state
+        self._hashed = hashed
+
+    def __hash__(self) -> int:
+        return self._hashed
+
+    def __eq__(self, other: object) -> bool:
+        state = _bare(other)
+        try:
+            return self.state is state or bool(self.state == state)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise BadModel(
+                f"model {self._model!r}: {_cut(self.state)} cannot be compared with {_cut(state)}: {_named(error)}"
+            ) from error
+
+
+def _bare(state: Any) -> Any:
+    return state.state if type(state) is _Guarded else state
+
+
+def _is_plain(state: Any) -> bool:
+    """Whether it holds nothing but Python's own, all through. Such a state may be compared as it is."""
+    kinds, level = {type(state)}, [state]
+    while not kinds <= _ATOMS:
+        if not kinds <= _PLAIN:
+            return False
+        level = [item for one in level if type(one) is tuple or type(one) is frozenset for item in one]
+        kinds = set(map(type, level))
+    return True
 
 
 def plain(frozen: Any) -> Hashable:
@@ -178,9 +248,23 @@ def plain(frozen: Any) -> Hashable:
 def _names(model: str, which: str, given: Any) -> frozenset[str] | None:
     if given is None:
         return None
-    if isinstance(given, str) or not isinstance(given, Collection) or not all(isinstance(one, str) for one in given):
-        raise BadModel(f'model {model!r}: {which} must be a set of names such as {{"read"}}, not {given!r}')
-    return frozenset(given)
+    names = _attempt(model, f"{which} fails", _listed, given)
+    if names is None:
+        raise BadModel(f'model {model!r}: {which} must be a set of names such as {{"read"}}, not {_cut(given)}')
+    return frozenset(names)
+
+
+def _listed(given: Any) -> list[str] | None:
+    if isinstance(given, str) or not isinstance(given, Collection):
+        return None
+    listed = list(given)
+    return listed if all(isinstance(one, str) for one in listed) else None
+
+
+def _member(model: str, users: Any, which: str) -> Any:
+    """What the user's object has under that name; None without it. A property may fail, even with AttributeError."""
+    default = () if hasattr(type(users), which) else (None,)
+    return _attempt(model, f"{which} fails", getattr, users, which, *default)
 
 
 def _attempt(model: str, trouble: str, users: Callable[..., Any], *arguments: Any) -> Any:
@@ -200,13 +284,16 @@ def _shown(call: protocol.Call) -> str:
 
 
 def _named(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except (Exception, SystemExit):  # a user's own
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _cut(state: Any) -> str:
     try:
-        text = repr(state)
-    except Exception as error:  # a user's own
+        text = " ".join(repr(state).splitlines())
+    except (Exception, SystemExit) as error:  # a user's own
         text = f"a {type(state).__name__} whose repr fails ({_named(error)})"
     return text if len(text) <= STATE_CHARACTERS_MAX else text[: STATE_CHARACTERS_MAX - 1] + "…"

@@ -25,9 +25,11 @@ class TotalQueue:
 
     The workload must drain the queue at its end: what was acknowledged and never came out counts as lost, or, where the
     queue is known not to have been `drained`, as perhaps still in it. After
-    Jepsen's total-queue, with these differences: duplicates are invalid; an element that came out before it was put in
-    is unexpected; and a dequeue of unknown outcome may have taken any one element (or the one that its completion
-    names, where that is not null), so that losses which such dequeues could explain make the verdict unknown.
+    Jepsen's total-queue, with these differences: duplicates are invalid, and what has come out is compared with what
+    had been put in by then: an element that came out before it was first put in is unexpected, one that came out again
+    before it was put in again is a duplicate; and a dequeue of unknown outcome may have taken any one element (or the
+    one that its completion names, where that is not null), so that losses which such dequeues could explain make the
+    verdict unknown.
 
     A `drain` takes any number of elements at once, which its value lists; one of unknown outcome may have taken any.
 
@@ -59,8 +61,9 @@ class TotalQueue:
         unexpected = Counter({item: count for item, count in surplus.items() if item not in tally.put})
         unexpected.update(tally.early)
         duplicated = Counter({item: count for item, count in surplus.items() if item in tally.put})
+        duplicates = duplicated.total() + tally.again_early.total()
         counts = (
-            f"{lost.total()} lost, {duplicated.total()} duplicated, {unexpected.total()} unexpected"
+            f"{lost.total()} lost, {duplicates} duplicated, {unexpected.total()} unexpected"
             f" of {tally.acknowledged.total()} acknowledged and {tally.out.total()} taken{tally.redelivered}"
         )
         leased = any(operation.f == "take" for operation in operations)
@@ -75,6 +78,9 @@ class TotalQueue:
             return "invalid", f"elements came out that were not in: {taken(unexpected)} ({counts})"
         if duplicated:
             return "invalid", f"elements came out more often than they were put in: {taken(duplicated)} ({counts})"
+        if tally.again_early:
+            named = taken(tally.again_early)
+            return "invalid", f"elements came out again before they were put in again: {named} ({counts})"
         if tally.breaches:
             more = len(tally.breaches) - 1
             return "invalid", f"{tally.breaches[0]}{f' and {more} more such' if more else ''} ({counts})"
@@ -93,7 +99,8 @@ class TotalQueue:
 class _Tally:
     """How often each element was acknowledged, perhaps put in, taken, and perhaps taken (`maybe_out`).
 
-    `early` holds what came out before it was first put in; `blind_takes` and `blind_drains` count dequeues and drains
+    `early` holds what came out before it was first put in, `again_early` what came out once more before it was put in
+    once more; `blind_takes` and `blind_drains` count dequeues and drains
     of which nothing is known. `breaches` are deliveries and acknowledgements that must not be; `redelivered` is in
     words, empty without takes.
     """
@@ -103,6 +110,7 @@ class _Tally:
     out: Counter[Hashable]
     maybe_out: Counter[Hashable]
     early: Counter[Hashable]
+    again_early: Counter[Hashable]
     blind_takes: int
     blind_drains: int
     breaches: list[str]
@@ -111,12 +119,13 @@ class _Tally:
 
 def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tally:
     present = Counter(initial)
-    tally = _Tally(present.copy(), present.copy(), Counter(), Counter(), Counter(), 0, 0, [], "")
-    put_at: dict[Hashable, int] = dict.fromkeys(present, -1)
+    tally = _Tally(present.copy(), present.copy(), Counter(), Counter(), Counter(), Counter(), 0, 0, [], "")
+    put_at: dict[Hashable, list[int]] = {element: [-1] * count for element, count in present.items()}
+    out_at: dict[Hashable, list[int]] = {}
     for operation in operations:
         if operation.f == "enqueue" and operation.outcome != "fail":
             element = freeze(operation.argument)
-            put_at[element] = min(operation.invoked, put_at.get(element, operation.invoked))
+            put_at.setdefault(element, []).append(operation.invoked)
             tally.put[element] += 1
             tally.acknowledged[element] += operation.outcome == "ok"
     leased = any(operation.f == "take" for operation in operations)
@@ -130,9 +139,15 @@ def _tally(operations: Sequence[Operation], initial: Iterable[Hashable]) -> _Tal
         for element in _taken(operation, leased):
             assert operation.completed is not None
             tally.out[element] += 1
-            tally.early[element] += element in put_at and operation.completed < put_at[element]
+            out_at.setdefault(element, []).append(operation.completed)
+    first_at = {element: min(positions) for element, positions in put_at.items()}
+    for element, positions in out_at.items():
+        # However they are paired: by then it had come out so many times, and fewer times had anyone begun to put it in.
+        for out, put in zip(sorted(positions), sorted(put_at.get(element, ())), strict=False):
+            if out < put:
+                (tally.early if out < first_at[element] else tally.again_early)[element] += 1
     if leased:
-        _tally_deliveries(tally, operations, put_at)
+        _tally_deliveries(tally, operations, first_at)
     tally.acknowledged, tally.early = +tally.acknowledged, +tally.early
     return tally
 
@@ -152,10 +167,10 @@ def _taken(operation: Operation, leased: bool) -> Sequence[Hashable]:
     return () if element is None else [element]
 
 
-def _tally_deliveries(tally: _Tally, operations: Sequence[Operation], put_at: Mapping[Hashable, int]) -> None:
+def _tally_deliveries(tally: _Tally, operations: Sequence[Operation], first_at: Mapping[Hashable, int]) -> None:
     found = deliveries(operations)
     for delivery in found:
-        tally.early[delivery.element] += delivery.completed < put_at.get(delivery.element, inf)
+        tally.early[delivery.element] += delivery.completed < first_at.get(delivery.element, inf)
     once = {element for element, count in tally.put.items() if count == 1}
     tally.breaches = breaches([delivery for delivery in found if delivery.element in once], operations)
     tally.redelivered = f" for good, {sum(delivery.number > 1 for delivery in found)} redelivered"
