@@ -340,5 +340,5 @@ def test_a_users_model_has_its_own_words_and_keeps_all_that_may_have_changed_som
     events = history(*CASES["a stale read"].rows)
     for cell, minimal in (Cell, [*range(8)]), (Looks, [0, 1, 4, 5, 6, 7]):
         explanation = account_of(check(events, cell()))
-        assert (explanation.prefix, explanation.states) == (8, ["the cell shows 2"])
+        assert (explanation.prefix, explanation.states) == (8, ["the cell shows 2: another value"])
         assert [event.index for event in explanation.minimal] == minimal
