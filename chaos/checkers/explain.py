@@ -29,7 +29,7 @@ from chaos.checkers.model import (
 )
 from chaos.checkers.narrow import events_of, prefix, thinned
 from chaos.checkers.search import STEPS_PER_TURN, Blocked, Reach, search
-from chaos.checkers.values import show, show_json, thaw
+from chaos.checkers.values import counted, show, show_json, thaw
 from chaos.history import Operation
 
 SHOWN_MAX: Final = 8
@@ -219,7 +219,7 @@ class _Account:
         )
         clauses = [explanation.reason] if explanation.reason else []
         if blocked:
-            placed = _count(blocked.placed, "completed operation")
+            placed = counted(blocked.placed, "completed operation")
             clauses.append(
                 f"after the longest orders, of {placed}, {' or '.join(explanation.states)} ({blocked.tried} tried)"
             )
@@ -293,7 +293,3 @@ def _listed(words: Sequence[str]) -> str:
 def key_phrase(key: Hashable) -> str:
     """A key in words."""
     return "the unnamed key" if key is None else f"key {show(key)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

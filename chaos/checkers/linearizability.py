@@ -21,6 +21,7 @@ from chaos.checkers.model import (
     calls_of,
 )
 from chaos.checkers.search import Answer, Blocked, Reach, search
+from chaos.checkers.values import counted
 from chaos.history import Operation, is_lapse
 
 KEYS_NAMED_MAX: Final = 8
@@ -80,11 +81,11 @@ class _Check:
             return self._say("unknown", self._expired_detail())
         if self._given_up:
             lost = ", ".join(key_phrase(turn.key) for turn in self._given_up[:KEYS_NAMED_MAX])
-            valid = _count(self._progress.keys_decided, "key")
+            valid = counted(self._progress.keys_decided, "key")
             return self._say("unknown", f"memory limit reached: too many possible orders for {lost}; {valid} valid")
-        keys = _count(len(self._by_key), "key")
+        keys = counted(len(self._by_key), "key")
         account = self._account(next(iter(self._by_key.values()))) if len(self._by_key) == 1 else ""
-        return self._say("valid", f"{_count(self._total, 'operation')} on {keys} can be put into an order{account}")
+        return self._say("valid", f"{counted(self._total, 'operation')} on {keys} can be put into an order{account}")
 
     def _ask(self) -> None:
         if self._expired():
@@ -147,7 +148,7 @@ class _Check:
         )
 
     def _expired_detail(self) -> str:
-        keys = _count(len(self._by_key), "key")
+        keys = counted(len(self._by_key), "key")
         names = [
             f"{key_phrase(turn.key)} (an order for {turn.reach.placed} of {turn.reach.required} completed operations)"
             for turn in [*self._turns, *self._given_up]
@@ -156,7 +157,3 @@ class _Check:
         more = len(names) - KEYS_NAMED_MAX
         detail = f"the budget ran out: {self._progress.keys_decided} of {keys} decided, all valid; undecided: "
         return detail + ", ".join(names[:KEYS_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -74,3 +74,8 @@ def show_json(value: Any) -> str:
 
 # A verdict's detail is one line that people read; a list register may hold thousands of items.
 SHOWN_CHARACTERS_MAX: Final = 120
+
+
+def counted(number: int, noun: str) -> str:
+    """That many of it, in words."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

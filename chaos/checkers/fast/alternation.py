@@ -3,17 +3,15 @@
 Knows real time, and whose turn is next. Does not know states, values or models.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
-from typing import Final
 
+from chaos.checkers.fast import STEPS_PER_QUESTION, Ask
 from chaos.checkers.model import Call, Explained, Impossible
-
-# Steps between two questions about the budget: about a millisecond.
-STEPS_PER_QUESTION: Final = 4096
+from chaos.checkers.values import counted
 
 
-def alternate(calls: Sequence[Call], kinds: tuple[str, str], ask: Callable[[], None]) -> Explained | Impossible:
+def alternate(calls: Sequence[Call], kinds: tuple[str, str], ask: Ask) -> Explained | Impossible:
     """Whether calls of two `kinds` can take turns, the first kind first. Never None; O(n log n).
 
     Earliest deadline first, as in scheduling: whose turn it is needs no choice, so among the calls of that kind which
@@ -91,12 +89,8 @@ def _crowded(calls: Sequence[Call], kinds: tuple[str, str], turn: bool, end: int
 
 
 def _too_many(inside: Sequence[Call], helping: Sequence[Call], scarce: str, when: str, where: str) -> Impossible:
-    helpers = f"only {_count(len(helping), scarce)}" if helping else f"no {scarce}"
+    helpers = f"only {counted(len(helping), scarce)}" if helping else f"no {scarce}"
     return Impossible(
-        f"{_count(len(inside), inside[0].f)} happened {when}, and {helpers} could come {where}",
+        f"{counted(len(inside), inside[0].f)} happened {when}, and {helpers} could come {where}",
         tuple(sorted((*inside, *helping), key=lambda call: call.invoked)),
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

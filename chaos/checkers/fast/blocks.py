@@ -10,14 +10,11 @@ each other: no two forward zones [first, last] overlap, and no backward zone [la
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final
 
-# Iterations between two questions whether to go on: a few milliseconds.
-STEPS_PER_QUESTION: Final = 4096
+from chaos.checkers.fast import STEPS_PER_QUESTION, Ask
 
-Ask = Callable[[], None]
 Zone = tuple[float, float]
 """A block's earliest completion (inf: none of its calls is known to have completed) and its latest invocation."""
 

@@ -17,18 +17,16 @@ completed before that element's; so it needs as many takes by then, and any of t
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeVar
 
+from chaos.checkers.fast import STEPS_PER_QUESTION, Ask
 from chaos.checkers.model import Call, Decision, Explained, Impossible
 from chaos.checkers.values import show
 
 # Beyond every position in a history.
 NEVER: Final = 1 << 62
-
-# Items handled between two questions: a few milliseconds.
-ITEMS_PER_TURN: Final = 4096
 
 SHOWN_MAX: Final = 8
 
@@ -67,7 +65,7 @@ class Contents(NamedTuple):
     unknown: list[Call]
 
 
-def decide_queue(calls: Sequence[Call], start: Sequence[Hashable], put: str, ask: Callable[[], None]) -> Decision:
+def decide_queue(calls: Sequence[Call], start: Sequence[Hashable], put: str, ask: Ask) -> Decision:
     """Whether an unordered queue explains `calls`, whose puts have the f `put`, from the elements `start` on."""
     found = contents(calls, start, put, ask)
     if not isinstance(found, Contents):
@@ -75,7 +73,7 @@ def decide_queue(calls: Sequence[Call], start: Sequence[Hashable], put: str, ask
     return empty_violation(given(found), found, ask) or Explained()
 
 
-def decide_fifo(calls: Sequence[Call], start: Sequence[Hashable], put: str, ask: Callable[[], None]) -> Decision:
+def decide_fifo(calls: Sequence[Call], start: Sequence[Hashable], put: str, ask: Ask) -> Decision:
     """Whether a FIFO queue explains `calls`, whose puts have the f `put`, from `start` on, oldest element first."""
     found = contents(calls, start, put, ask)
     if not isinstance(found, Contents):
@@ -104,9 +102,7 @@ def parts(calls: Sequence[Call], start: Iterable[Hashable], put: str) -> list[li
     return found
 
 
-def contents(
-    calls: Sequence[Call], start: Sequence[Hashable], put: str, ask: Callable[[], None]
-) -> Contents | Impossible | None:
+def contents(calls: Sequence[Call], start: Sequence[Hashable], put: str, ask: Ask) -> Contents | Impossible | None:
     """The calls as elements; impossible if an element was taken that was not there; None if one was put in twice."""
     puts: list[Call] = []
     takes: dict[Hashable, Call] = {}
@@ -163,11 +159,11 @@ def _take_violation(
     return None
 
 
-def asking(items: Sequence[Item], ask: Callable[[], None]) -> Iterator[Item]:
+def asking(items: Sequence[Item], ask: Ask) -> Iterator[Item]:
     """The items; `ask` is called every few thousand of them."""
-    for begin in range(0, len(items), ITEMS_PER_TURN):
+    for begin in range(0, len(items), STEPS_PER_QUESTION):
         ask()
-        yield from items[begin : begin + ITEMS_PER_TURN]
+        yield from items[begin : begin + STEPS_PER_QUESTION]
 
 
 def given(found: Contents) -> list[Element]:
@@ -182,7 +178,7 @@ def given(found: Contents) -> list[Element]:
     return elements
 
 
-def _order_violation(elements: Sequence[Element], found: Contents, ask: Callable[[], None]) -> Impossible | None:
+def _order_violation(elements: Sequence[Element], found: Contents, ask: Ask) -> Impossible | None:
     """Of two elements, one put in and taken before the other was."""
     by_completion = sorted(elements, key=attrgetter("put_completed"))
     ask()
@@ -201,7 +197,7 @@ def _order_violation(elements: Sequence[Element], found: Contents, ask: Callable
     return None
 
 
-def empty_violation(elements: Sequence[Element], found: Contents, ask: Callable[[], None]) -> Impossible | None:
+def empty_violation(elements: Sequence[Element], found: Contents, ask: Ask) -> Impossible | None:
     """A take that found nothing, although at each instant of it some element was certainly inside."""
     if not found.empty:
         return None
@@ -217,7 +213,7 @@ def empty_violation(elements: Sequence[Element], found: Contents, ask: Callable[
     return None
 
 
-def _uncovered(elements: Sequence[Element], ask: Callable[[], None]) -> tuple[list[int], list[int]]:
+def _uncovered(elements: Sequence[Element], ask: Ask) -> tuple[list[int], list[int]]:
     """Where the stretches begin and end, in order, in which no element is certainly inside."""
     inside = [element for element in asking(elements, ask) if element.put_completed < element.take]
     puts = sorted(element.put_completed for element in inside)

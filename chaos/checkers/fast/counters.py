@@ -4,21 +4,19 @@ Knows amounts, sums and real time. Does not know what else a counter may be aske
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any
 
+from chaos.checkers.fast import STEPS_PER_QUESTION, Ask
 from chaos.checkers.model import Call, Decision, Explained, Impossible
 from chaos.checkers.values import show
-
-# Steps between two questions about the budget: about a millisecond.
-STEPS_PER_QUESTION: Final = 4096
 
 Number = int | float
 
 
-def decide_sums(calls: Sequence[Call], start: Number, ask: Callable[[], None]) -> Decision:
+def decide_sums(calls: Sequence[Call], start: Number, ask: Ask) -> Decision:
     """Whether adds can be put between reads so that each read returns the sum of those before it. O(n log n).
 
     No read is out of bounds, and an order was found: each call of it is the next one to be due, but reads come as soon
@@ -41,9 +39,7 @@ def decide_sums(calls: Sequence[Call], start: Number, ask: Callable[[], None]) -
     )
 
 
-def _out_of_bounds(
-    calls: Sequence[Call], adds: Sequence[Call], start: Any, ask: Callable[[], None]
-) -> Impossible | None:
+def _out_of_bounds(calls: Sequence[Call], adds: Sequence[Call], start: Any, ask: Ask) -> Impossible | None:
     """A read that returned less, or more, than any choice of the adds that may have come before it comes to.
 
     Those that completed before its invocation did, those invoked before its completion may have. The least sum leaves
@@ -100,7 +96,7 @@ def _beyond(read: Call, adds: Sequence[Call], least: int, greatest: int) -> Impo
     return Impossible(f"a read returned {show(result)}, and the sum was {bound} at any time during it", tuple(proof))
 
 
-def _place_in_turn(calls: Sequence[Call], start: Any, ask: Callable[[], None]) -> int | None:
+def _place_in_turn(calls: Sequence[Call], start: Any, ask: Ask) -> int | None:
     """None if an order was found; else the completion that no call can be placed before.
 
     Reads that may come next and fit come next; that never does harm. Else the add that completed first, of those that

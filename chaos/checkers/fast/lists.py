@@ -26,7 +26,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from chaos.checkers.fast.blocks import STEPS_PER_QUESTION, Ask, conflict
+from chaos.checkers.fast import STEPS_PER_QUESTION, Ask
+from chaos.checkers.fast.blocks import conflict
 from chaos.checkers.model import Call, Decision, Explained, Impossible
 from chaos.checkers.values import items_of, show
 

@@ -6,33 +6,27 @@ Without reads of the whole set it is a product of independent registers, one an 
 1990). An element that comes at most once and goes at most once is there for one stretch of time. Whatever saw it
 narrows the ends of that stretch; those that did not see it need it as short as possible, so nothing has to be tried.
 
-Reads of the whole set take effect one after the other, and each element is seen by neighbours in that order only. Reads
-are placed one by one, each as early as possible. What may come next depends on which were placed and on the time, not
-on their order: so a set of reads that led nowhere is remembered, and need not be tried again at that time or later.
+Reads of the whole set take effect one after the other, and each element is seen by neighbours in that order only. See
+`fast.places` for how that order is found.
 """
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
 from math import inf
 from typing import Final, NamedTuple
 
 import msgspec
 
+from chaos.checkers.fast import STEPS_PER_QUESTION, Ask
+from chaos.checkers.fast.places import Known, Places, Window
 from chaos.checkers.model import Call, Decision, Explained, Impossible
 from chaos.checkers.values import freeze, items_of, show
-
-STEPS_PER_QUESTION: Final = 1024
-
-# Places of reads that are tried, per read and at least, before the search has to.
-TRIES_PER_READ_MAX: Final = 16
-TRIES_MIN: Final = 1 << 14
 
 # Searches for an order, each of which takes into account what contradicted those before.
 ROUNDS_MAX: Final = 8
 
-Window = tuple[float, float]
 """When something may have taken effect: after one position in the history and before another."""
 
 ALWAYS: Final[Window] = (-2.0, -1.0)  # before everything
@@ -102,7 +96,7 @@ def decide_set(
     calls: Sequence[Call],
     start: frozenset[Hashable],
     alone: Callable[[Sequence[Call], Hashable], Decision],
-    ask: Callable[[], None],
+    ask: Ask,
 ) -> Decision:
     """Whether an order of adds, removes, contains and reads is possible.
 
@@ -134,9 +128,7 @@ def decide_set(
     return line.decide(calls, unsure)
 
 
-def _sort(
-    calls: Sequence[Call], elements: dict[Hashable, _Element], reads: list[_Read], ask: Callable[[], None]
-) -> Impossible | None:
+def _sort(calls: Sequence[Call], elements: dict[Hashable, _Element], reads: list[_Read], ask: Ask) -> Impossible | None:
     """Puts the calls to the elements that they are about, and among the reads."""
     for number, call in enumerate(calls):
         if number % STEPS_PER_QUESTION == 0:
@@ -183,21 +175,10 @@ def _window(calls: Sequence[Call]) -> Window:
     return min(call.invoked for call in calls), min(map(_completed, calls))
 
 
-class _Known(NamedTuple):
-    """An element that reads saw, so many of them. It came before `latest` and went after `earliest`, as the calls about
-    it say; as the reads do, too, it went after `last`."""
-
-    about: _Element
-    latest: float
-    earliest: float
-    last: float
-    reads: int
-
-
 class _Line:
     """Finds the order and times of reads. A time is the position just before it; many reads may have the same."""
 
-    def __init__(self, reads: list[_Read], ask: Callable[[], None]) -> None:
+    def __init__(self, reads: list[_Read], ask: Ask) -> None:
         self._reads = reads
         self._ask = ask
         self._invoked = [read.invoked for read in reads]
@@ -205,7 +186,8 @@ class _Line:
         self._completed_by_then = list(accumulate(self._completed, max))
         self._earliest: list[float] = list(self._invoked)
         self._latest: list[float] = list(self._completed)
-        self._known: dict[Hashable, _Known] = {}
+        self._known: dict[Hashable, Known] = {}
+        self._about: dict[Hashable, _Element] = {}  # the same elements
         self._gaps: list[Window] = []  # when elements were there that no read saw
         self._guessed: list[tuple[_Element, _Stay, Window]] = []  # there are other ways for these to come and go
 
@@ -267,7 +249,8 @@ class _Line:
                 break
             self._latest[number] = min(self._latest[number], before)
         latest, earliest = stay.core(about.seen)
-        self._known[about.element] = _Known(about, latest, earliest, core[1], len(about.reads))
+        self._known[about.element] = Known(latest, earliest, core[1], len(about.reads))
+        self._about[about.element] = about
 
     def decide(self, calls: Sequence[Call], unsure: bool) -> Decision:
         """Whether there is an order; if `unsure`, there are other elements, and it can only be told that there is none.
@@ -289,10 +272,10 @@ class _Line:
             return None
         return Impossible("no order of the reads explains what each of them saw", tuple(calls))
 
-    def _places(self) -> "_Places":
+    def _places(self) -> Places:
         known = self._known.keys()
         items = [read.items if read.items <= known else read.items & known for read in self._reads]
-        return _Places(items, self._earliest, self._latest, self._known, _merged(self._gaps), self._ask)
+        return Places(items, self._earliest, self._latest, self._known, _merged(self._gaps), self._ask)
 
     def _holds(self, order: Sequence[int], times: Sequence[float]) -> bool:
         """Whether each element, made as short as the reads leave it, has room for those that asked and missed it.
@@ -304,16 +287,17 @@ class _Line:
         for place, number in enumerate(order):
             rank[number] = place
         holds = True
-        for step, known in enumerate(self._known.values()):
+        for step, (element, known) in enumerate(self._known.items()):
+            about = self._about[element]
             if step % STEPS_PER_QUESTION == 0:
                 self._ask()
-            if known.about.missed:
-                ranks = list(map(rank.__getitem__, known.about.reads))
+            if about.missed:
+                ranks = list(map(rank.__getitem__, about.reads))
                 first, last = times[min(ranks)], max(known.earliest, times[max(ranks)])
-                for call in known.about.missed:
+                for call in about.missed:
                     if last >= _completed(call) and not (call.invoked < known.latest and call.invoked <= first):
                         holds = False
-                        self._after(known.about, call.invoked)
+                        self._after(about, call.invoked)
         return holds
 
     def _after(self, about: _Element, position: float) -> None:
@@ -343,122 +327,3 @@ def _merged(gaps: list[Window]) -> list[Window]:
         else:
             merged.append((begin, end))
     return merged
-
-
-class _Places:
-    """Places reads one by one. They are numbered by when they must have been placed; all before `front` were, and of
-    those after it the bits of `mask` say so."""
-
-    def __init__(
-        self,
-        items: Sequence[frozenset[Hashable]],
-        earliest: Sequence[float],
-        latest: Sequence[float],
-        known: dict[Hashable, _Known],
-        gaps: Sequence[Window],
-        ask: Callable[[], None],
-    ) -> None:
-        self._numbers = sorted(range(len(items)), key=latest.__getitem__)
-        self._items = [items[number] for number in self._numbers]
-        self._earliest = [earliest[number] for number in self._numbers]
-        self._latest = [latest[number] for number in self._numbers]
-        self._known = known
-        self._gaps = gaps
-        self._ask = ask
-        self._open = self._concurrent()
-        self._came: dict[Hashable, int] = {}  # at which place
-        self._placed: list[int] = []
-        self.times: list[float] = []
-        self.exhausted = False
-
-    @property
-    def order(self) -> list[int]:
-        return [self._numbers[place] for place in self._placed]
-
-    def _concurrent(self) -> list[list[int]]:
-        """For each read, which may be placed before it must be, and after those that must be before."""
-        arriving = sorted(range(len(self._latest)), key=self._earliest.__getitem__)
-        running: dict[int, None] = {}
-        concurrent = []
-        arrived = 0
-        for number, latest in enumerate(self._latest):
-            while arrived < len(arriving) and self._earliest[arriving[arrived]] < latest:
-                running[arriving[arrived]] = None
-                arrived += 1
-            concurrent.append(sorted(running))
-            running.pop(number, None)
-        return concurrent
-
-    def found(self) -> bool:
-        """Whether there is an order. If there is none, all were tried if `exhausted`."""
-        count = len(self._items)
-        tried: dict[tuple[int, int], float] = {}
-        trail = [self._successors(0, 0)]
-        for tries in range(TRIES_MIN + TRIES_PER_READ_MAX * count):
-            if tries % STEPS_PER_QUESTION == 0:
-                self._ask()
-            following = next(trail[-1], None)
-            if following is None:
-                trail.pop()
-                if not trail:
-                    self.exhausted = True
-                    return False
-                self._take_back()
-                continue
-            number, time, front, mask = following
-            if time >= tried.get((front, mask), inf):
-                continue
-            tried[front, mask] = time
-            for item in self._items[number] - self._last():
-                self._came[item] = len(self._placed)
-            self._placed.append(number)
-            self.times.append(time)
-            if front == count:
-                return True
-            trail.append(self._successors(front, mask))
-        return False
-
-    def _last(self) -> frozenset[Hashable]:
-        return self._items[self._placed[-1]] if self._placed else frozenset()
-
-    def _take_back(self) -> None:
-        items = self._items[self._placed.pop()]
-        self.times.pop()
-        for item in items - self._last():
-            del self._came[item]
-
-    def _successors(self, front: int, mask: int) -> Iterator[tuple[int, float, int, int]]:
-        """Reads that may come next, with their times and what is placed then."""
-        waiting = [number for number in self._open[front] if not mask >> (number - front) & 1]
-        for number in waiting:
-            time = self._time(number, waiting)
-            if time is None:
-                continue
-            after = mask | 1 << (number - front)
-            shift = (~after & after + 1).bit_length() - 1
-            if front + shift < len(self._latest) and time >= self._latest[front + shift]:
-                continue
-            yield number, time, front + shift, after >> shift
-
-    def _time(self, number: int, waiting: Sequence[int]) -> float | None:
-        """When the read takes effect, if it is the next; None if it cannot be."""
-        items, last = self._items[number], self._last()
-        before = self.times[-1] if self.times else -inf
-        time = max(before, self._earliest[number])
-        if items is not last:
-            for item in last - items:
-                known = self._known[item]
-                if len(self._placed) - self._came[item] < known.reads:
-                    return None
-                time = max(time, known.earliest)
-            for item in items - last:
-                known = self._known[item]
-                if before >= known.latest:
-                    return None
-                for other in waiting:
-                    if self._latest[other] <= known.last and item not in self._items[other]:
-                        return None
-        gap = bisect_right(self._gaps, (time, inf)) - 1
-        if gap >= 0:
-            time = max(time, self._gaps[gap][1])
-        return time if time < self._latest[number] else None

@@ -22,11 +22,12 @@ Let the first take pop all of them; if even that does not work, none does.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from chaos.checkers.fast import Ask
 from chaos.checkers.fast.containers import (
     NEVER,
     Contents,
@@ -46,7 +47,7 @@ from chaos.checkers.values import show
 PROOF_LOOKS_MAX: Final = 1_000_000
 
 
-def decide_stack(calls: Sequence[Call], start: Sequence[Hashable], push: str, ask: Callable[[], None]) -> Decision:
+def decide_stack(calls: Sequence[Call], start: Sequence[Hashable], push: str, ask: Ask) -> Decision:
     """Whether a stack explains `calls`, whose puts have the f `push`, from `start` on, oldest element first."""
     found = contents(calls, start, push, ask)
     if not isinstance(found, Contents):
@@ -74,7 +75,7 @@ class _Need(NamedTuple):
     element: Element
 
 
-def _given_in_time(found: Contents, ask: Callable[[], None]) -> list[Element] | Impossible:
+def _given_in_time(found: Contents, ask: Ask) -> list[Element] | Impossible:
     """The elements, those left over given to takes of unknown outcome; impossible if there are too few of these."""
     needs = sorted(_needs(found, ask), key=lambda need: (need.deadline, need.element.put_completed))
     taken: dict[int, int] = {}
@@ -88,7 +89,7 @@ def _given_in_time(found: Contents, ask: Callable[[], None]) -> list[Element] | 
     return [one._replace(take=taken[one.put]) if one.put in taken else one for one in asking(found.elements, ask)]
 
 
-def _needs(found: Contents, ask: Callable[[], None]) -> Iterator[_Need]:
+def _needs(found: Contents, ask: Ask) -> Iterator[_Need]:
     """By when each element left over had to be gone: an older one was popped after its push, or nothing was found."""
     popped = sorted((one for one in found.elements if one.take < NEVER), key=attrgetter("put_completed"))
     takes = sorted(element.take for element in popped)
@@ -136,7 +137,7 @@ def _too_few(needs: Sequence[_Need], found: Contents) -> Impossible:
     return impossible(reason, [*left_over, *older], empty, found, needs[-1].deadline)
 
 
-def _nesting_violation(elements: Sequence[Element], found: Contents, ask: Callable[[], None]) -> Impossible | None:
+def _nesting_violation(elements: Sequence[Element], found: Contents, ask: Ask) -> Impossible | None:
     """Elements without a gap between them, of which none can have been below the others."""
     restricting = [element for element in asking(elements, ask) if element.put_completed < element.take]
     stuck = _Peeling(restricting, ask).stuck()
@@ -163,7 +164,7 @@ class _Peeling:
     each having been noted at the few nodes of the tree which together are its stretches.
     """
 
-    def __init__(self, elements: Sequence[Element], ask: Callable[[], None]) -> None:
+    def __init__(self, elements: Sequence[Element], ask: Ask) -> None:
         self._elements = elements
         self._ask = ask
         self._waits = [2] * len(elements)

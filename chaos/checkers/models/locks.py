@@ -11,7 +11,8 @@ from math import inf
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from chaos.checkers.fast.alternation import STEPS_PER_QUESTION, alternate
+from chaos.checkers.fast import STEPS_PER_QUESTION
+from chaos.checkers.fast.alternation import alternate
 from chaos.checkers.fast.blocks import conflict
 from chaos.checkers.model import Call, Decision, Explained, Impossible, Inconsistent, anonymous
 from chaos.checkers.values import show_json
