@@ -1,9 +1,5 @@
 """The judges: how long they take for long histories, for hard ones, and how fast a history is read.
 
-The histories are right by construction, and made here, without any of the judges' code: one object that does one thing
-at a time, each operation at a random instant between its invocation and its completion. Each has a wrong twin, in which
-one answer is another.
-
 All of it is computation in one thread: seconds are those of the CPU, so that what else runs beside it counts less.
 """
 
@@ -17,25 +13,40 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from time import process_time
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
-import msgspec
-
+from benchmarks.histories import (
+    CLIENTS,
+    KEYS,
+    Container,
+    Lie,
+    Lists,
+    Mutex,
+    Register,
+    Set,
+    Thing,
+    contains_it,
+    did_not_release,
+    finds_nothing,
+    history,
+    lists_the_first,
+    overlooks_one,
+    reads_the_first,
+    twin,
+)
 from benchmarks.measures import Row
 from chaos.checkers import MODELS, Model, check
 from chaos.checkers.model import calls_of
 from chaos.checkers.search import Reach, search
 from chaos.formats import read_events, write_events
-from chaos.history import Event, EventType, Operation, operations
-from testbed.base.rand import Random, Streams
+from chaos.history import Event, Operation, operations
 
 LONG, LONGER = 100_000, 1_000_000
-CLIENTS = 10
 SECONDS_REACH, STACK_SECONDS_REACH, GROWTH_REACH = 3.0, 10.0, 13.0
 TURNS = 3  # of which the median counts
 FAR = 2.0  # what misses its reach by so much is not measured again
 
-KEYED_OPERATIONS, KEYED_CLIENTS, KEYS = 2_500, 50, 10
+KEYED_OPERATIONS, KEYED_CLIENTS = 2_500, 50
 STACK_OPERATIONS, OVERLAP, FEW = 500, 0.02, 5
 SEEDS = range(10)
 SEARCH_REACH_S = 1.0
@@ -43,222 +54,6 @@ GIVEN_UP_S = 1.0  # a search may take for ever
 
 LINES, LINES_OF_EDN = 1_000_000, 200_000
 LINES_REACH = 200_000
-STEP_NS = 1_000
-LAST_STEPS = 100  # for each client
-
-Request = tuple[str, Any, Any]  # f, key, argument
-Answer = tuple[EventType, Any] | None  # the event's type and its value; None: not now, the client waits
-
-
-class Thing(Protocol):
-    """What clients ask for, and how it is answered, one at a time."""
-
-    def ask(self, process: int, dice: Random) -> Request: ...
-    def answer(self, process: int, f: str, key: Any, argument: Any) -> Answer: ...
-
-
-def history(thing: Thing, count: int, seed: int, clients: int = CLIENTS, overlap: float = 1.0) -> list[Event]:
-    """So many operations. A client in the middle of one is left for another with the chance `overlap`.
-
-    Who still waits in the end, such as for a lock that nobody releases any more, is never answered.
-    """
-    dice = Streams(seed).stream("judges")
-    chance = dice.random
-    asked: list[Request | None] = [None] * clients
-    told: list[Answer] = [None] * clients
-    events: list[Event] = []
-    add = events.append
-    invoked = process = 0
-    last_steps = LAST_STEPS * clients
-    while len(events) < 2 * count and last_steps:
-        request = asked[process]
-        if request is None or chance() < overlap:
-            process = int(chance() * clients)
-            request = asked[process]
-        answer = told[process]
-        index = len(events)
-        if request is None:
-            if invoked == count:
-                last_steps -= 1
-                continue
-            invoked += 1
-            request = asked[process] = thing.ask(process, dice)
-            f, key, value = request
-            add(Event(index=index, time=index * STEP_NS, process=process, type="invoke", f=f, key=key, value=value))
-        elif answer is None:
-            told[process] = thing.answer(process, *request)
-        else:
-            f, key, _ = request
-            kind, value = answer
-            error = "precondition-failed" if kind == "fail" else None
-            add(Event(index=index, time=index * STEP_NS, process=process, type=kind, f=f, key=key, value=value,
-                      error=error))  # fmt: skip
-            asked[process] = told[process] = None
-    return events
-
-
-class _Register:
-    """Each value is written once. A cas expects what was there when it was asked for, and writes what never was."""
-
-    def __init__(self, fs: tuple[str, ...]) -> None:
-        self._fs = fs
-        self._value: int | None = None
-        self._last = -1
-
-    def ask(self, process: int, dice: Random) -> Request:  # noqa: ARG002  # all are alike
-        f = self._fs[int(dice.random() * len(self._fs))]
-        if f == "read":
-            return f, None, None
-        self._last += 1
-        return f, None, self._last if f == "write" else [self._value, self._last]
-
-    def answer(self, process: int, f: str, key: Any, argument: Any) -> Answer:  # noqa: ARG002
-        if f == "read":
-            return "ok", self._value
-        if f == "write":
-            self._value = argument
-        elif self._value == argument[0]:
-            self._value = argument[1]
-        else:
-            return "fail", argument
-        return "ok", argument
-
-
-class _Set:
-    """Each element is added once and removed once; about a dozen are in. `reads`: the part of all that reads all."""
-
-    def __init__(self, reads: float) -> None:
-        self._reads = reads
-        self._members: dict[int, None] = {}
-        self._removable: deque[int] = deque()
-        self._last = -1
-
-    def ask(self, process: int, dice: Random) -> Request:  # noqa: ARG002
-        drawn = dice.random()
-        if drawn < self._reads:
-            return "read", None, None
-        if drawn < 0.4:
-            return "contains", None, max(0, self._last - int(dice.random() * 30))
-        if len(self._removable) > 12 or (self._removable and drawn < 0.7):
-            return "remove", None, self._removable.popleft()
-        self._last += 1
-        return "add", None, self._last
-
-    def answer(self, process: int, f: str, key: Any, argument: Any) -> Answer:  # noqa: ARG002
-        if f == "read":
-            return "ok", list(self._members)
-        if f == "contains":
-            return "ok", argument in self._members
-        if f == "add":
-            self._members[argument] = None
-            self._removable.append(argument)
-        else:
-            del self._members[argument]
-        return "ok", argument
-
-
-class _Container:
-    """As many are put in as are taken out, of which some find it empty. `few`: values are drawn from so many."""
-
-    def __init__(self, put: str, take: str, few: int | None = None) -> None:
-        self._put, self._take = put, take
-        self._few = few
-        self._items: deque[int] = deque()
-        self._last = -1
-
-    def ask(self, process: int, dice: Random) -> Request:  # noqa: ARG002
-        if dice.random() < 0.5:
-            return self._take, None, None
-        self._last += 1
-        return self._put, None, self._last if self._few is None else int(dice.random() * self._few)
-
-    def answer(self, process: int, f: str, key: Any, argument: Any) -> Answer:  # noqa: ARG002
-        if f == self._put:
-            self._items.append(argument)
-            return "ok", argument
-        if not self._items:
-            return "ok", None
-        return "ok", self._items.pop() if f == "pop" else self._items.popleft()
-
-
-class _Mutex:
-    """Who does not hold it wants to."""
-
-    def __init__(self) -> None:
-        self._holder: int | None = None
-
-    def ask(self, process: int, dice: Random) -> Request:  # noqa: ARG002
-        return "release" if process == self._holder else "acquire", None, None
-
-    def answer(self, process: int, f: str, key: Any, argument: Any) -> Answer:  # noqa: ARG002
-        if f == "acquire" and self._holder is not None:
-            return None
-        self._holder = process if f == "acquire" else None
-        return "ok", None
-
-
-class _Lists:
-    """Half of the operations append; the others read, but for a part of them that write instead."""
-
-    def __init__(self, overwrites: float) -> None:
-        self._overwrites = overwrites
-        self._lists: list[list[int]] = [[] for _ in range(KEYS)]
-        self._last = -1
-
-    def ask(self, process: int, dice: Random) -> Request:  # noqa: ARG002
-        key = int(dice.random() * KEYS)
-        self._last += 1
-        if dice.random() < 0.5:
-            return "append", key, self._last
-        return ("write", key, [self._last]) if dice.random() < self._overwrites else ("read", key, None)
-
-    def answer(self, process: int, f: str, key: Any, argument: Any) -> Answer:  # noqa: ARG002
-        if f == "read":
-            return "ok", list(self._lists[key])
-        if f == "append":
-            self._lists[key].append(argument)
-        else:
-            self._lists[key] = list(argument)
-        return "ok", argument
-
-
-# --- wrong twins: what one answer is instead, if it can be another ---
-
-Lie = Callable[[Event], dict[str, Any] | None]
-
-
-def twin(events: list[Event], lie: Lie) -> list[Event]:
-    """The history with another answer in it, the first from the middle on that can be another."""
-    for place in range(len(events) // 2, len(events)):
-        changes = lie(events[place]) if events[place].type == "ok" else None
-        if changes is not None:
-            return [*events[:place], msgspec.structs.replace(events[place], **changes), *events[place + 1 :]]
-    raise RuntimeError("no answer in the second half can be another")
-
-
-def _reads_the_first(event: Event) -> dict[str, Any] | None:
-    return {"value": 0} if event.f == "read" else None
-
-
-def _lists_the_first(event: Event) -> dict[str, Any] | None:
-    return {"value": [*event.value, 0]} if event.f == "read" else None
-
-
-def _contains_it(event: Event) -> dict[str, Any] | None:
-    return {"value": True} if event.f == "contains" and event.value is False else None
-
-
-def _finds_nothing(event: Event) -> dict[str, Any] | None:
-    return {"value": None} if event.f in ("dequeue", "pop") and event.value is not None else None
-
-
-def _did_not_release(event: Event) -> dict[str, Any] | None:
-    return {"type": "fail"} if event.f == "release" else None
-
-
-def _overlooks_one(event: Event) -> dict[str, Any] | None:
-    enough = event.f == "read" and len(event.value) > 2
-    return {"value": [*event.value[:-2], event.value[-1]]} if enough else None
 
 
 # --- long histories ---
@@ -275,13 +70,13 @@ class Subject(NamedTuple):
 
 
 LONG_HISTORIES: Final = (
-    Subject("register", "register", lambda: _Register(("read", "write")), _reads_the_first),
-    Subject("cas-register", "cas-register", lambda: _Register(("read", "write", "cas")), _reads_the_first),
-    Subject("set: add, contains, remove", "set", lambda: _Set(0.0), _contains_it),
-    Subject("set: and reads of all", "set", lambda: _Set(0.05), _lists_the_first),
-    Subject("fifo-queue", "fifo-queue", lambda: _Container("enqueue", "dequeue"), _finds_nothing),
-    Subject("mutex", "mutex", _Mutex, _did_not_release),
-    Subject("stack", "stack", lambda: _Container("push", "pop"), _finds_nothing, STACK_SECONDS_REACH),
+    Subject("register", "register", lambda: Register(("read", "write")), reads_the_first),
+    Subject("cas-register", "cas-register", lambda: Register(("read", "write", "cas")), reads_the_first),
+    Subject("set: add, contains, remove", "set", lambda: Set(0.0), contains_it),
+    Subject("set: and reads of all", "set", lambda: Set(0.05), lists_the_first),
+    Subject("fifo-queue", "fifo-queue", lambda: Container("enqueue", "dequeue"), finds_nothing),
+    Subject("mutex", "mutex", Mutex, did_not_release),
+    Subject("stack", "stack", lambda: Container("push", "pop"), finds_nothing, STACK_SECONDS_REACH),
 )
 
 
@@ -376,19 +171,19 @@ def hard_histories() -> list[Row]:
     return [
         *_keyed("overwrites now and then", 0.1),
         *_keyed("appends only", 0.0),
-        *_stacks("distinct values", None, _finds_nothing),
-        *_stacks(f"values from {FEW}", FEW, _finds_nothing),
+        *_stacks("distinct values", None, finds_nothing),
+        *_stacks(f"values from {FEW}", FEW, finds_nothing),
     ]
 
 
 def _keyed(what: str, overwrites: float) -> list[Row]:
     name = f"list: {KEYED_OPERATIONS:,} operations, {KEYED_CLIENTS} clients, {KEYS} keys, {what}"
-    made = [history(_Lists(overwrites), KEYED_OPERATIONS, seed, KEYED_CLIENTS) for seed in SEEDS]
-    return _right_and_wrong(name, "list", made, _overlooks_one)
+    made = [history(Lists(overwrites), KEYED_OPERATIONS, seed, KEYED_CLIENTS) for seed in SEEDS]
+    return _right_and_wrong(name, "list", made, overlooks_one)
 
 
 def _stacks(what: str, few: int | None, lie: Lie) -> list[Row]:
-    made = [history(_Container("push", "pop", few), STACK_OPERATIONS, seed, CLIENTS, OVERLAP) for seed in SEEDS]
+    made = [history(Container("push", "pop", few), STACK_OPERATIONS, seed, CLIENTS, OVERLAP) for seed in SEEDS]
     share = median(_overlapping(events) for events in made)
     return _right_and_wrong(f"stack: {STACK_OPERATIONS} operations, {share:.0%} overlap, {what}", "stack", made, lie)
 
@@ -493,7 +288,7 @@ def reading() -> list[Row]:
 
 
 def _reading(path: Path, lines: int) -> Reading:
-    write_events(history(_Register(("read", "write", "cas")), lines // 2, 0), path)
+    write_events(history(Register(("read", "write", "cas")), lines // 2, 0), path)
     output = subprocess.run(
         [sys.executable, "-m", "benchmarks.judges", str(path)], stdout=subprocess.PIPE, text=True, check=True
     ).stdout

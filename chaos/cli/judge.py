@@ -377,18 +377,10 @@ def _cut(lines: list[str]) -> list[str]:
 
 def _shown(operation: "Operation", events: "list[Event]") -> str:
     """An operation of a list of events on one line, with the places of its events in the history."""
-    from chaos.checkers.values import show_json
+    import msgspec
 
-    asked = [operation.f]
-    asked += [f"key {show_json(operation.key)}"] if operation.key is not None else []
-    asked += [show_json(operation.argument)] if operation.argument is not None else []
-    if operation.outcome == "info":
-        came = "with unknown outcome"
-    elif operation.outcome == "fail":
-        came = f"failed: {operation.error}" if operation.error else "failed"
-    else:
-        came = "ok" if operation.result in (None, operation.argument) else f"-> {show_json(operation.result)}"
-        if operation.result is None and operation.argument is None:
-            came = "-> null"
-    end = "on" if operation.completed is None else f"to {events[operation.completed].index}"
-    return f"{' '.join(asked)} {came} (process {operation.process}, events {events[operation.invoked].index} {end})"
+    from chaos.checkers.explain import describe
+
+    completed = None if operation.completed is None else events[operation.completed].index
+    placed = msgspec.structs.replace(operation, invoked=events[operation.invoked].index, completed=completed)
+    return describe(placed)
