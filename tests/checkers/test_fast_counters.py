@@ -7,11 +7,11 @@ import pytest
 from histories import Row, history
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searching import searched
 
 from chaos.checkers import MODELS, Call, check
 from chaos.checkers.model import Decision, Explained, Impossible, calls_of
 from chaos.checkers.models.counters import Counter
-from chaos.checkers.search import Answer, Reach, search
 from chaos.history import operations
 
 COUNTER = Counter()
@@ -162,29 +162,19 @@ def served(choices: Sequence[int], initial: float) -> list[Row]:
     return rows
 
 
-def searched(chosen: Sequence[Call], initial: float) -> Answer:
-    turns = search(chosen, COUNTER, initial, Reach())
-    while True:
-        try:
-            next(turns)
-        except StopIteration as stop:
-            answer: Answer = stop.value
-            return answer
-
-
 @settings(max_examples=300, deadline=None)
 @given(choices=CHOICES, initial=st.sampled_from([0, -2, 0.5]), leave=st.integers(0, 255))
 def test_what_is_decided_of_counters_is_what_the_search_finds(choices: list[int], initial: float, leave: int) -> None:
     chosen = calls(*served(choices, initial))[:9]
-    answer = searched(chosen, initial)
+    answer = searched(COUNTER, chosen, initial)
     decision = COUNTER.decide(chosen, COUNTER.start(initial), lambda: None)
     assert decision is None or isinstance(decision, Explained) == (answer is None)
     if isinstance(decision, Impossible):
         assert all(call in chosen for call in decision.calls)
-        assert searched(decision.calls, initial) is not None
+        assert searched(COUNTER, decision.calls, initial) is not None
     if answer is None:
         gone = [call for bit, part in enumerate(COUNTER.parts(chosen)) if leave >> bit & 1 for call in part]
-        assert searched([call for call in chosen if call not in gone], initial) is None
+        assert searched(COUNTER, [call for call in chosen if call not in gone], initial) is None
 
 
 def test_the_model_under_this_name_is_the_counter_tested_here() -> None:

@@ -8,11 +8,11 @@ from histories import Row, history
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_histories import CHOOSING, KINDS, SPOILT, WAYS, Tape, Values, small
+from searching import searched
 
 from chaos.checkers import MODELS, Call
 from chaos.checkers.model import Decision, Explained, Impossible, calls_of
 from chaos.checkers.models.lists import ListRegister
-from chaos.checkers.search import Answer, Reach, search
 from chaos.history import operations
 
 LIST = ListRegister()
@@ -30,7 +30,7 @@ def refused(*rows: Row, initial: Any = None) -> tuple[str, list[int]]:
     """Why they are, and where the calls that prove it were invoked, which must do so by themselves."""
     decision = decide(*rows, initial=initial)
     assert isinstance(decision, Impossible), decision
-    assert searched(decision.calls, initial) is not None
+    assert searched(LIST, decision.calls, initial) is not None
     return decision.reason, [call.invoked for call in decision.calls]
 
 
@@ -57,16 +57,6 @@ def around(inner: Sequence[Row], f: str, value: Any, process: int = 5) -> list[R
 
 def invoked(parts: Sequence[Sequence[Call]]) -> list[list[int]]:
     return sorted(sorted(call.invoked for call in part) for part in parts)
-
-
-def searched(chosen: Sequence[Call], initial: Any) -> Answer:
-    turns = search(chosen, LIST, initial, Reach())
-    while True:
-        try:
-            next(turns)
-        except StopIteration as stop:
-            answer: Answer = stop.value
-            return answer
 
 
 def test_a_list_is_read_as_it_grows() -> None:
@@ -301,18 +291,18 @@ def test_what_is_decided_of_lists_is_what_the_search_finds(
     tape = Tape(choices)
     drawn = small(tape, WRITTEN_OVER, tape.one_of(WRITTEN_OVER.initials), calls_max, ways)
     chosen, start = calls(*drawn.rows), LIST.start(drawn.initial)
-    answer = searched(chosen, drawn.initial)
+    answer = searched(LIST, chosen, drawn.initial)
     decision = LIST.decide(chosen, start, lambda: None)
     assert decision is None or isinstance(decision, Explained) == (answer is None)
     gone = [call for bit, part in enumerate(LIST.parts(chosen, start)) if leave >> bit & 1 for call in part]
     left = [call for call in chosen if call not in gone]
     if isinstance(decision, Impossible):
         assert all(call in chosen for call in decision.calls)
-        assert searched(decision.calls, drawn.initial) is not None
+        assert searched(LIST, decision.calls, drawn.initial) is not None
         beside = [call for call in chosen if call in decision.calls or call in left]
-        assert searched(beside, drawn.initial) is not None
+        assert searched(LIST, beside, drawn.initial) is not None
     if answer is None:
-        assert searched(left, drawn.initial) is None
+        assert searched(LIST, left, drawn.initial) is None
 
 
 def test_the_model_under_this_name_is_the_list_tested_here() -> None:

@@ -7,11 +7,11 @@ import pytest
 from histories import Row, history
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searching import searched
 
 from chaos.checkers import MODELS, Call
 from chaos.checkers.model import Decision, Explained, Impossible, calls_of
 from chaos.checkers.models.locks import FencedMutex, Mutex, OwnerMutex
-from chaos.checkers.search import Answer, Reach, search
 from chaos.history import operations
 
 LOCKS: dict[str, Any] = {
@@ -288,16 +288,6 @@ def contended(name: str, choices: Sequence[int], initial: Any) -> list[Row]:
     return rows
 
 
-def searched(name: str, chosen: Sequence[Call], initial: Any) -> Answer:
-    turns = search(chosen, LOCKS[name], initial, Reach())
-    while True:
-        try:
-            next(turns)
-        except StopIteration as stop:
-            answer: Answer = stop.value
-            return answer
-
-
 INITIAL: dict[str, list[Any]] = {
     "mutex": [None, None, True],
     "owner-mutex": [None, None, 0],
@@ -312,16 +302,16 @@ def test_what_is_decided_is_what_the_search_finds(name: str, choices: list[int],
     initial = INITIAL[name][start]
     chosen = calls(*contended(name, choices, None if name == "fenced-mutex" else initial))[:9]
     model = LOCKS[name]
-    answer = searched(name, chosen, initial)
+    answer = searched(LOCKS[name], chosen, initial)
     decision = model.decide(chosen, model.start(initial), lambda: None)
     assert decision is None or isinstance(decision, Explained) == (answer is None)
     assert decision is not None or name != "mutex"
     if isinstance(decision, Impossible):
         assert all(call in chosen for call in decision.calls)
-        assert searched(name, decision.calls, initial) is not None
+        assert searched(LOCKS[name], decision.calls, initial) is not None
     if answer is None and not isinstance(model, Mutex):
         gone = [call for bit, part in enumerate(model.parts(chosen)) if leave >> bit & 1 for call in part]
-        assert searched(name, [call for call in chosen if call not in gone], initial) is None
+        assert searched(LOCKS[name], [call for call in chosen if call not in gone], initial) is None
 
 
 def test_the_models_under_these_names_are_those_tested_here() -> None:

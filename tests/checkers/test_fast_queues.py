@@ -7,10 +7,10 @@ import pytest
 from histories import Row, history
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searching import searched
 
 from chaos.checkers.model import Call, Decision, Explained, Impossible, calls_of
 from chaos.checkers.models.queues import FifoQueue, Queue
-from chaos.checkers.search import Reach, search
 from chaos.history import Event, operations
 
 MODELS: list[FifoQueue | Queue] = [FifoQueue(), Queue()]
@@ -20,15 +20,6 @@ BOTH = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def decided(model: FifoQueue | Queue, events: Sequence[Event], initial: Any = None) -> Decision:
     start: Any = model.start(initial)
     return model.decide(calls_of(model, operations(events)), start, lambda: None)
-
-
-def has_order(model: FifoQueue | Queue, calls: Sequence[Call], initial: Any = None) -> bool:
-    turns = search(calls, model, initial, Reach())
-    while True:
-        try:
-            next(turns)
-        except StopIteration as stop:
-            return stop.value is None
 
 
 def reason(decision: Decision) -> str:
@@ -311,9 +302,9 @@ def test_the_decision_its_proof_and_the_parts_agree_with_the_search(
     parts = model.parts(calls, start)
     left_out = [part for part in parts if data.draw(st.booleans())]
     assert decision is not None
-    assert isinstance(decision, Explained) == has_order(model, calls, initial)
+    assert isinstance(decision, Explained) == (searched(model, calls, initial) is None)
     if isinstance(decision, Impossible):
-        assert not has_order(model, decision.calls, initial)
+        assert searched(model, decision.calls, initial) is not None
         left_out = [part for part in left_out if not any(call in decision.calls for call in part)]
     kept = [call for call in calls if not any(call in part for part in left_out)]
-    assert isinstance(decision, Explained) == has_order(model, kept, initial)
+    assert isinstance(decision, Explained) == (searched(model, kept, initial) is None)

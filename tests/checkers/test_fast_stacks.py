@@ -7,10 +7,10 @@ import pytest
 from histories import Row, history
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searching import searched
 
 from chaos.checkers.model import Call, Decision, Explained, Impossible, calls_of
 from chaos.checkers.models.queues import Stack
-from chaos.checkers.search import Reach, search
 from chaos.history import Event, operations
 
 MODEL = Stack()
@@ -19,15 +19,6 @@ MODEL = Stack()
 def decided(events: Sequence[Event], initial: Any = None) -> Decision:
     start: Any = MODEL.start(initial)
     return MODEL.decide(calls_of(MODEL, operations(events)), start, lambda: None)
-
-
-def has_order(calls: Sequence[Call], initial: Any = None) -> bool:
-    turns = search(calls, MODEL, initial, Reach())
-    while True:
-        try:
-            next(turns)
-        except StopIteration as stop:
-            return stop.value is None
 
 
 def reason(decision: Decision) -> str:
@@ -186,7 +177,7 @@ def test_one_pop_of_unknown_outcome_cannot_serve_an_empty_pop_and_an_older_eleme
     rows += [(7, "ok", "push", 2), *pop(0, 1), (9, "ok", "pop", None)]
     rows += [*push(0, 3), *push(0, 4), *pop(1, 3), *lost_pop(6)]
     assert decided(history(*rows)) != Explained()
-    assert not has_order(calls_of(MODEL, operations(history(*rows))))
+    assert searched(MODEL, calls_of(MODEL, operations(history(*rows)))) is not None
 
 
 def test_the_initial_contents_lie_below_everything_the_last_on_top() -> None:
@@ -277,15 +268,15 @@ def test_the_decision_its_proof_and_the_parts_agree_with_the_search(data: st.Dat
     calls = calls_of(MODEL, operations(events))
     start: Any = MODEL.start(initial)
     decision = MODEL.decide(calls, start, lambda: None)
-    possible = has_order(calls, initial)
+    possible = searched(MODEL, calls, initial) is None
     left_out = [part for part in MODEL.parts(calls, start) if data.draw(st.booleans())]
     if decision is None:
         assert any(not call.known and call.f == "pop" for call in calls)
     else:
         assert isinstance(decision, Explained) == possible
     if isinstance(decision, Impossible):
-        assert not has_order(decision.calls, initial)
+        assert searched(MODEL, decision.calls, initial) is not None
         left_out = [part for part in left_out if not any(call in decision.calls for call in part)]
     if decision is not None:
         kept = [call for call in calls if not any(call in part for part in left_out)]
-        assert possible == has_order(kept, initial)
+        assert possible == (searched(MODEL, kept, initial) is None)
