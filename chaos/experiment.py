@@ -19,19 +19,32 @@ from chaos.checkers import check
 from chaos.checkers.model import PRECONDITION_FAILED
 from chaos.history import NS_PER_S, Recorder
 from chaos.invariants import Invariants
+from chaos.journal import Journal
 from chaos.loading import load_object, search_path
 from chaos.nemesis import Nemesis
 from chaos.records import summary as fault_summary
 from chaos.scenario import Scenario, WorkloadSpec
 from chaos.schedule import Schedule, draw
-from chaos.verdicts import Check, Observed, bound, judge, of_verdict, operation_counts, overall, recoveries
+from chaos.verdicts import (
+    Check,
+    Observed,
+    anomaly,
+    bound,
+    history_name,
+    judge,
+    of_verdict,
+    operation_counts,
+    overall,
+    recoveries,
+)
 from chaos.workloads import BUILT_IN
 from chaos.workloads.api import Client, Workload
+from chaos.workloads.recent import Recent
 from chaos.workloads.runner import REPEATS_MAX, Allowance, WorkloadClient, WorkloadFailed
 from testbed.base.codec import Codec
 from testbed.base.errors import UsageError
 from testbed.base.rand import Random, Streams, entropy
-from testbed.client import Session
+from testbed.client import Sent, Session
 from testbed.cluster import Cluster, stopwatch, utc_stamp
 from testbed.node import Node
 from testbed.ports import SimulatedWorld, World
@@ -49,6 +62,9 @@ class Watcher(Protocol):
     def started(self, run: "Run") -> None:
         """The cluster is up, and clients and faults begin."""
 
+    def tick(self) -> None:
+        """Called many times a second while clients and faults are at work: look at the run now, and be quick."""
+
     def fault(self, event: Mapping[str, Any]) -> None:
         """A step of a fault, in the shape of a history's event; `time` in nanoseconds since the start."""
 
@@ -60,6 +76,9 @@ class Nobody:
     """Watches nothing."""
 
     def started(self, run: "Run") -> None:
+        """Nothing."""
+
+    def tick(self) -> None:
         """Nothing."""
 
     def fault(self, event: Mapping[str, Any]) -> None:
@@ -117,7 +136,11 @@ class Run:
         self.trace: list[str] | None = None
         self._invariants: Invariants | None = None
         self.start_time = 0.0
+        self.phase = ""  # what is being done, if it is not what a run is about
         self.cluster: Cluster | None = None
+        self.nemesis: Nemesis | None = None
+        self.recent = Recent(self.elapsed)
+        self._journal = Journal(None)
 
     # --- before ---
 
@@ -163,10 +186,24 @@ class Run:
 
     # --- the run ---
 
+    def elapsed(self) -> float:
+        """Seconds since clients and faults began, on the world's clock; 0 if the cluster does not run."""
+        if self.cluster is None or not self.cluster.running:
+            return 0.0
+        return self.cluster.world.now() - self.start_time
+
     def execute(self) -> dict[str, Any]:
         """Do it all; the run's summary. UsageError if the cluster cannot be started; Ctrl-C heals and stops all."""
         if self._out is not None:
             self.directory = self._make_directory(self._out)
+        self._journal = Journal(self.directory, self.scenario.cluster.trace)
+        try:
+            summary = self._execute()
+        finally:
+            self._journal.close()
+        return summary
+
+    def _execute(self) -> dict[str, Any]:
         with planted(self.plant) if self.plant is not None else nullcontext():
             cluster = self._start_cluster()
             world = cluster.world
@@ -182,8 +219,16 @@ class Run:
             exits = tuple(  # a node may crash while stopping, too
                 replace(exit, at=exit.at - self.start_time) for exit in world.exits()
             )
-        self.watcher.phase("judging")
-        return self._summarize(msgspec.structs.replace(observed, exits=exits), world)
+        self._phase("judging")
+        summary = self._summarize(msgspec.structs.replace(observed, exits=exits), world)
+        self._journal.note(world.now(), "ends", verdict=summary["verdict"])
+        return summary
+
+    def _phase(self, text: str) -> None:
+        self.phase = text
+        if self.cluster is not None and self.cluster.running:
+            self._journal.note(self.cluster.world.now(), "phase", text=text)
+        self.watcher.phase(text)
 
     def _start_cluster(self) -> Cluster:
         planned = self.scenario.cluster
@@ -199,6 +244,7 @@ class Run:
             options=planned.options,
             directory=self.directory,
             search=self._search,
+            trace=planned.trace and self.directory is not None,
             traced=self._traced,
             observer=self._watched,
         )
@@ -207,9 +253,24 @@ class Run:
     def _observe(self, cluster: Cluster) -> Observed:
         world = cluster.world
         self.start_time = world.now()
+        planned = self.scenario.cluster
+        self._journal.note(
+            self.start_time,
+            "begins",
+            utc=utc_stamp(),
+            scenario=self.scenario.name,
+            world=self._world_name,
+            seed=self.seed,
+            nodes=cluster.nodes,
+            duration=self.duration,
+            heartbeat=planned.heartbeat,
+            election_timeout=planned.election_timeout,
+        )
         self._start_clients(world)
+        nemesis = self.nemesis = Nemesis(
+            world, heartbeat=planned.heartbeat, observer=self._note_fault, tick=self.watcher.tick
+        )
         self.watcher.started(self)
-        nemesis = Nemesis(world, heartbeat=self.scenario.cluster.heartbeat, observer=self._note_fault)
         with nemesis:
             nemesis.run(self.schedule, until=self.start_time + self.duration, start=self.start_time)
         end = world.now()
@@ -263,15 +324,21 @@ class Run:
                     origin=self.start_time,
                     allowance=allowance,
                     leases=load.workload.leases,
+                    recent=self.recent,
                 )
                 load.clients.append(client)
                 process += 1
-        for load in self._loads:
+        for place, load in enumerate(self._loads, 1):
             for client in load.clients:
-                world.run_client(client)
+                world.run_client(client, self._sent(place, client))
+
+    def _sent(self, place: int, client: WorkloadClient) -> Sent | None:
+        if self.directory is None:
+            return None
+        return lambda ask, number, now: self._journal.request(now, place, client.invocation, number, ask.node)
 
     def _stop_clients(self, world: World) -> None:
-        self.watcher.phase("letting the clients finish")
+        self._phase("letting the clients finish")
         clients = [client for load in self._loads for client in load.clients]
         for client in clients:
             world.tell_client(client, None)
@@ -316,6 +383,7 @@ class Run:
 
     def _note_fault(self, event: Mapping[str, Any]) -> None:
         seen = {**event, "time": event["time"] - round(self.start_time * NS_PER_S)}
+        self._journal.fault(event["time"] / NS_PER_S, seen)
         for load in self._loads:
             load.recorder.add(seen["time"], seen["process"], seen["type"], seen["f"], None, seen["value"])
         self.watcher.fault(seen)
@@ -333,10 +401,9 @@ class Run:
         if self.directory is None:
             return
         for number, load in enumerate(self._loads, 1):
-            name = "history.jsonl" if number == 1 else f"history-{number}.jsonl"
-            load.recorder.write(self.directory / name)
+            load.recorder.write(self.directory / history_name(number))
         if not self._loads:
-            Recorder().write(self.directory / "history.jsonl")
+            Recorder().write(self.directory / history_name(1))
 
     def _summarize(self, observed: Observed, world: World) -> dict[str, Any]:
         passed = stopwatch()
@@ -356,10 +423,13 @@ class Run:
             "replay": f"testbed replay {shlex.quote(str(self.directory))}" if self.directory is not None else None,
             "operations": operation_counts([history for _, _, history in observed.histories]),
             "faults": fault_summary(observed.records, observed.planned),
-            "checks": [msgspec.to_builtins(check) for check in checks],
+            "checks": [check.shown() for check in checks],
             "recovery_s": recoveries(observed),
             "source": str(Path(self.scenario.source).resolve()) if self.scenario.source else "",
         }
+        wrong = anomaly(checks)
+        if wrong is not None:
+            result["anomaly"] = wrong
         if self.plant is not None:
             result["plant"] = self.plant
         if self._invariants is not None:

@@ -45,12 +45,21 @@ class Nemesis:
 
     `heartbeat`: the cluster's, in seconds; a cut link is believed once it was quiet for longer than two of them.
     `observer` is told of each step of each fault, in the shape of a history's events (see `chaos.leases.event`).
+    `tick` is called many times a second while time passes, in the thread that waits: it must be quick.
     """
 
-    def __init__(self, world: "World", *, heartbeat: float = 0.1, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        world: "World",
+        *,
+        heartbeat: float = 0.1,
+        observer: Observer | None = None,
+        tick: Callable[[], None] | None = None,
+    ) -> None:
         self.world = world
         self.heartbeat = heartbeat
         self.observer = observer
+        self._tick = tick
         self.leases: list[Lease] = []
         self._holds = Holds(world)
         self._ask_nodes_at = 0.0
@@ -293,7 +302,7 @@ class Nemesis:
             if left < 1e-6:  # of a second: less is rounding, and a world might not wait for it at all
                 return
             pending = any(lease.deadline is not None for lease in self.leases)
-            self.world.wait(_never, min(left, POLL_S) if pending else left)
+            self.world.wait(self._never, min(left, POLL_S) if pending else left)
 
     def _settle(self, leases: list[Lease]) -> None:
         """Wait until nothing about these leases is left to be observed; their deadlines bound it."""
@@ -301,8 +310,9 @@ class Nemesis:
             self.poll()
             if all(lease.deadline is None for lease in leases):
                 return
-            self.world.wait(_never, POLL_S)
+            self.world.wait(self._never, POLL_S)
 
-
-def _never() -> bool:
-    return False
+    def _never(self) -> bool:
+        if self._tick is not None:
+            self._tick()
+        return False

@@ -56,6 +56,7 @@ class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
     election_timeout: float = ELECTION_TIMEOUT_S_DEFAULT
     restart: Restart = "never"
     options: Mapping[str, Any] = {}
+    trace: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,7 +148,7 @@ def parse_scenario(text: str, source: str) -> Scenario:
 
 
 def _cluster(table: Table) -> ClusterSpec:
-    table.only(("nodes", "node", "heartbeat", "election_timeout", "restart", "options"))
+    table.only(("nodes", "node", "heartbeat", "election_timeout", "restart", "options", "trace"))
     node = table.text("node", NODE_DEFAULT)
     if not _IMPORTABLE.match(node):
         table.fail("node", f'{node!r} is not of the form "module:Class"')
@@ -158,6 +159,7 @@ def _cluster(table: Table) -> ClusterSpec:
         election_timeout=table.duration("election_timeout", ELECTION_TIMEOUT_S_DEFAULT),
         restart=table.choice("restart", ("never", "on-failure", "always"), "never"),
         options=_options(table.table("options")),
+        trace=table.flag("trace") if table.has("trace") else True,
     )
     factor = HEARTBEATS_PER_ELECTION_TIMEOUT_MIN
     if cluster.election_timeout < factor * cluster.heartbeat - 1e-9:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from chaos.checkers import check, operations_of
-from chaos.checkers.model import Judge, Verdict
+from chaos.checkers.model import Explanation, Judge, Verdict
 from chaos.checkers.service import availability, crashes, membership, recovery, recovery_times
 from chaos.checkers.totals import TotalQueue
 from chaos.checkers.totals.keyorder import KeyOrder
@@ -24,16 +24,26 @@ UNDRAINED: Final[Mapping[str, Judge]] = {  # how they judge what was not read to
     "total-queue": TotalQueue(drained=False),
     "key-order": KeyOrder(drained=False),
 }
+ANOMALY_EVENTS_MAX: Final = 200  # of a wrong total, every addition belongs to it
 BOUND_ELECTION_TIMEOUTS = 5  # an election may take two, a split vote two more, and a client has to find the winner
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One line of the verdict."""
+    """One line of the verdict. `explanation`: where the history stops to make sense, if a judge of histories knows.
+
+    `place` is that of the history among those of the run, counted from 1.
+    """
 
     name: str
     workload: str | None
     verdict: Literal["valid", "invalid", "unknown"]
     detail: str
+    explanation: Explanation | None = None
+    place: int = 0
+
+    def shown(self) -> dict[str, Any]:
+        """As in a summary."""
+        return {"name": self.name, "workload": self.workload, "verdict": self.verdict, "detail": self.detail}
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -64,12 +74,12 @@ def judge(seen: Observed, expired: Callable[[], bool]) -> list[Check]:
     Of several models for a workload, each judges the operations it knows. Raises ValueError if none knows one of them.
     """
     checks: list[Check] = []
-    for name, models, history in seen.histories:
+    for place, (name, models, history) in enumerate(seen.histories, 1):
         known = frozenset[str]().union(*map(operations_of, models))
         for model in models:
             if name in seen.undrained and isinstance(model, str):
                 model = UNDRAINED.get(model, model)
-            checks.append(of_verdict(check(history, model, expired=expired, others=known), name))
+            checks.append(of_verdict(check(history, model, expired=expired, others=known), name, place))
         checks += _service(seen, name, history)
     checks += [Check("workload", name, "invalid", failure) for name, failure in seen.broken]
     checks.append(of_verdict(membership(seen.views, seen.up), None))
@@ -183,6 +193,26 @@ def _coverage(seen: Observed) -> Check:
     return Check("coverage", None, "valid", f"faults that took hold: {took}")
 
 
-def of_verdict(verdict: Verdict, workload: str | None = None) -> Check:
+def of_verdict(verdict: Verdict, workload: str | None = None, place: int = 0) -> Check:
     """A judge's verdict as a line of the run's."""
-    return Check(verdict.model, workload, verdict.verdict, verdict.detail)
+    return Check(verdict.model, workload, verdict.verdict, verdict.detail, verdict.explanation, place)
+
+
+def anomaly(checks: Sequence[Check]) -> dict[str, Any] | None:
+    """The first thing that nothing explains: an `Explanation` as plain data, and whose it is.
+
+    `history` is the file's name in a run directory, `event` the place of the completion that broke it. Of `minimal`
+    events there are ANOMALY_EVENTS_MAX at the most.
+    """
+    for found in checks:
+        if found.explanation is not None:
+            told = msgspec.to_builtins(found.explanation)
+            told["minimal"] = told["minimal"][:ANOMALY_EVENTS_MAX]
+            place = {"history": history_name(found.place), "event": found.explanation.prefix - 1}
+            return {"check": found.name, "workload": found.workload, **place, **told}
+    return None
+
+
+def history_name(place: int) -> str:
+    """The file in a run directory that holds the history of that workload, counted from 1."""
+    return "history.jsonl" if place == 1 else f"history-{place}.jsonl"

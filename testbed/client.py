@@ -5,6 +5,7 @@ socket and no clock; both worlds drive it. The rule it must never break: an oper
 of it was definitely refused; once one attempt went unanswered the outcome is the service's own answer, or `info`.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -64,6 +65,10 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 ClientEvent = Started | Answered | NotSent | NodeClosed | Woken | Told
+
+
+Sent = Callable[[Ask, int, float], None]
+"""Told of each request of a program that is on its way: the number under which its node knows it, and when it left."""
 
 
 class ClientProgram(Protocol):

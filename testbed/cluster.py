@@ -75,7 +75,8 @@ class Cluster:
     """A running cluster; use it in a `with` statement, or call `start` and `stop`.
 
     `node`: a class or "module:Class". `heartbeat` and `election_timeout`: seconds. `directory`: where the nodes keep
-    their data and logs; a temporary one, removed in the end, if not given. `traced` and `observer` are for simulations.
+    their data and logs; a temporary one, removed in the end, if not given. `trace`: they also keep what each of them
+    took and sent, message by message. `traced` and `observer` are for simulations.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Cluster:
         options: Mapping[str, Any] | None = None,
         directory: str | Path | None = None,
         search: Iterable[str] = (),
+        trace: bool = False,
         traced: bool = False,
         observer: Callable[[SimulatedWorld], Observer] | None = None,
     ) -> None:
@@ -98,7 +100,7 @@ class Cluster:
         if heartbeat <= 0 or election_timeout < 3 * heartbeat:
             raise UsageError("cluster", "election_timeout", "must be at least 3 heartbeats, and heartbeat above 0")
         self.settings = ClusterSettings(
-            names, node, heartbeat, election_timeout, restart, options or {}, seed, tuple(search), traced
+            names, node, heartbeat, election_timeout, restart, options or {}, seed, tuple(search), traced, trace
         )
         self._world_name = world
         self._observer = observer
@@ -152,6 +154,11 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._world is not None
 
     @property
     def world(self) -> World:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from testbed.base.brief import brief
 from testbed.base.codec import Codec, Garbage, pack, unpack
 from testbed.base.rand import Streams
 from testbed.core import membership as detector
@@ -65,7 +66,10 @@ Input = PeerMessage | Publication | ClientRequest | Connected | Closed
 
 @dataclass(frozen=True, slots=True)
 class HostConfig:
-    """Who the node is. `heartbeat` and `election_timeout` in seconds; the node finds them in its options."""
+    """Who the node is. `heartbeat` and `election_timeout` in seconds; the node finds them in its options.
+
+    `trace`: it notes every message that it takes and sends, and what that comes to.
+    """
 
     id: str
     members: tuple[str, ...]
@@ -73,6 +77,7 @@ class HostConfig:
     election_timeout: float = 1.0
     seed: int | str = 0
     options: Mapping[str, Any] | None = None
+    trace: bool = False
 
 
 class Host:
@@ -99,6 +104,9 @@ class Host:
         )
         self.codec = Codec(node_class.messages, internal=(detector.Beat, detector.Accusation))
         self.node._codec = self.codec
+        if config.trace:
+            self.node.log.traces = []
+        self._led: dict[str, Any] = {}  # the role, term and leader that the log knows
         self._heard_again_at: dict[str, float] = {}  # when a message of that peer is news to the detector
         self._timers: dict[str, float] = {}
         self._due: list[tuple[float, str]] = []
@@ -117,6 +125,7 @@ class Host:
         """The first step."""
         out = self._begin(now)
         self._told = True
+        self.node.log.info("starts", incarnation=self.boot)
         self.node.on_start()
         self._detect(detector.Started())
         return self._end(out)
@@ -194,13 +203,18 @@ class Host:
     def _end(self, out: Outbox) -> Outbox:
         node = self.node
         node.on_step()
+        if out.report:
+            self._note_role(_leadership(node.on_status()))
         if node.log.lines:
             out.log.extend(node.log.lines)
             node.log.lines = []
+        if node.log.traces:
+            out.traces.extend(node.log.traces)
+            node.log.traces = []
         if out.timers:
             self._set_timers(out.timers)
         self._handed_out = True
-        self._empty = out.is_empty
+        self._empty = out.is_empty and not out.traces
         return out
 
     def _set_timers(self, timers: Mapping[str, float | None]) -> None:
@@ -233,6 +247,8 @@ class Host:
                     self.node.refuse(given.request, f"not a message: {error}")
                     return
                 self._told = True
+                if self.node.log.traces is not None:
+                    self.node.log.trace("received", request=given.request.number, what=brief(body))
                 self.node.on_request(given.request, body)
             case Connected():
                 self._told = True
@@ -260,6 +276,8 @@ class Host:
                 if not published:  # publications queue up where nobody reads: old ones are no sign of present life
                     self._sign_of_life(sender)
                 self._told = True
+                if self.node.log.traces is not None:
+                    self.node.log.trace("heard", sender=sender, what=brief(message))
                 self.node.on_message(sender, message)
 
     def _sign_of_life(self, sender: str) -> None:
@@ -309,8 +327,16 @@ class Host:
                     self.node.log.lines.append(LogLine(effect.level.upper(), effect.text, effect.fields))
 
     def _publish_beat(self, beat: detector.Beat) -> None:
-        shown = msgspec.structs.replace(beat, **_leadership(self.node.on_status()))
-        self._out.beats.append(self.codec.encode(shown))
+        leadership = _leadership(self.node.on_status())
+        self._note_role(leadership)
+        self._out.beats.append(self.codec.encode(msgspec.structs.replace(beat, **leadership)))
+
+    def _note_role(self, leadership: dict[str, Any]) -> None:
+        """In the log, whenever it is another than before; of users' nodes, as soon as a heartbeat tells it."""
+        if leadership != self._led:
+            self._led = leadership
+            if any(leadership.values()):
+                self.node.log.info("role", **leadership)
 
 
 def _leadership(shown: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from testbed.base.brief import brief
 from testbed.base.codec import Codec, pack, unpack
 from testbed.base.rand import Random
 
@@ -67,10 +68,12 @@ class Outbox:
     timers: dict[str, float | None] = field(default_factory=dict)
     report: bool = False  # what `status` shows has changed
     log: list[LogLine] = field(default_factory=list)
+    traces: list[LogLine] = field(default_factory=list)  # of a traced node: what it took and what that came to ...
+    leaving: list[LogLine] = field(default_factory=list)  # ... and what it sends once all is saved
 
     @property
     def is_empty(self) -> bool:
-        """There is nothing to carry out (timers are the host's own business)."""
+        """There is nothing to carry out (timers are the host's own business; traces are nobody's)."""
         return not (
             self.saves
             or self.sends
@@ -91,6 +94,12 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[LogLine] = []
+        self.traces: list[LogLine] | None = None  # None: nobody wants them
+
+    def trace(self, text: str, **fields: Any) -> None:
+        """A step of the work itself. Costs nothing unless the cluster is traced, and is kept in a file of its own."""
+        if self.traces is not None:
+            self.traces.append(LogLine("TRACE", text, fields))
 
     def debug(self, text: str, *values: Any, **fields: Any) -> None:
         """For whoever looks closely."""
@@ -179,10 +188,15 @@ class Node:
             raise ValueError(f"{to!r} is no peer of {self.id}")
         outbox = self._outbox.early if early else self._outbox.sends
         outbox.append((to, self._codec.encode(message)))
+        if self.log.traces is not None:
+            traces = self.log.traces if early else self._outbox.leaving
+            traces.append(LogLine("TRACE", "sent", {"to": to, "what": brief(message)}))
 
     def publish(self, message: Any) -> None:
         """Send to every peer that listens, at most once."""
         self._outbox.published.append(self._codec.encode(message))
+        if self.log.traces is not None:
+            self._outbox.leaving.append(LogLine("TRACE", "published", {"what": brief(message)}))
 
     def reply(self, request: Request, body: Any) -> None:
         """Answer a client's request."""
@@ -241,6 +255,8 @@ class Node:
         if not request.answered:
             request.answered = True
             self._outbox.replies.append((request, ok, data))
+            if self.log.traces is not None:
+                self._outbox.leaving.append(LogLine("TRACE", "answered", {"request": request.number, "ok": ok}))
 
 
 def build_node(

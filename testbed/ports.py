@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from testbed.base.links import LinkRule
-from testbed.client import ClientProgram
+from testbed.client import ClientProgram, Sent
 from testbed.core.restart import RestartKind
 from testbed.host import Host
 from testbed.node import Node, Outbox
@@ -84,6 +84,7 @@ class ClusterSettings:
 
     `node`: a class, or "module:Class", looked up in `search` first. `restart`: what happens to a node that ends by
     itself. `seed`: of the nodes' and links' dice; None for one that nobody knows.
+    `trace`: each node keeps what it takes and sends, message by message, beside its log.
     """
 
     nodes: tuple[str, ...]
@@ -95,6 +96,7 @@ class ClusterSettings:
     seed: int | None = None
     search: tuple[str, ...] = ()
     traced: bool = False
+    trace: bool = False
 
 
 class World(Protocol):
@@ -137,8 +139,11 @@ class World(Protocol):
     def exits(self) -> list[Exit]:
         """Every process of a node that has ended so far, oldest first."""
 
-    def run_client(self, program: ClientProgram) -> None:
-        """Drive a client program from now on, until it finishes or the world closes."""
+    def run_client(self, program: ClientProgram, sent: Sent | None = None) -> None:
+        """Drive a client program from now on, until it finishes or the world closes.
+
+        `sent` is told of its requests, by whoever drives it.
+        """
 
     def tell_client(self, program: ClientProgram, what: Any) -> None:
         """Give a program that is driven the event `Told(what)`."""

@@ -50,6 +50,7 @@ class ServiceNode(Node):
         self.raft = Raft(self.id, self.peers, config, self.random, ReplicatedState(Services(), session_ttl=ttl))
         self.raft.restore(self._stored_state())
         self._shown: tuple[Any, ...] = ()
+        self._traced: tuple[int, ...] = ()
         self._tell(events.Started())
 
     def _stored_state(self) -> events.Stored:
@@ -79,7 +80,10 @@ class ServiceNode(Node):
                 command = bytes(body.command)
                 unfit = _unfit(command)
                 if unfit is None:
+                    last = self.raft.log.last
                     self._tell(events.Proposed(request, body.session, body.serial, command))
+                    if self.raft.log.last > last:
+                        self.log.trace("appended", request=request.number, index=last + 1, term=self.raft.term)
                 else:
                     self.refuse(request, unfit)
             case requests.Query():
@@ -109,10 +113,20 @@ class ServiceNode(Node):
         if shown != self._shown:
             self._shown = shown
             self.report()
+        self._trace_log()
 
     def on_saved(self) -> None:
         """The own copy of the log counts from now on."""
+        self.log.trace("durable", last=self.raft.log.last)
         self._tell(events.SavesDurable())
+
+    def _trace_log(self) -> None:
+        """How far the log is, after each step that moved anything."""
+        raft = self.raft
+        reached = (raft.term, raft.log.last, raft.commit, raft.applied)
+        if self.log.traces is not None and reached != self._traced:
+            self._traced = reached
+            self.log.trace("log", term=reached[0], last=reached[1], commit=reached[2], applied=reached[3])
 
     def on_stop(self) -> bool:
         """A leader hands over first."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from chaos.history import NS_PER_S, Recorder
 from chaos.workloads.api import Client, Op, Outcome
+from chaos.workloads.recent import Recent
 from testbed.base.codec import is_plain
 from testbed.base.rand import Random
 from testbed.client import Ask, ClientEvent, Session, Started, Told, patience
@@ -58,6 +59,7 @@ class WorkloadClient:
         origin: float,
         allowance: Allowance | None = None,
         leases: Mapping[str, str] | None = None,
+        recent: Recent | None = None,
     ) -> None:
         self._client = client
         self._session = session
@@ -70,6 +72,7 @@ class WorkloadClient:
         self._origin = origin
         self._allowance = allowance or Allowance(None)
         self._leases = leases or {}
+        self._recent = recent
         self._op: Op | None = None
         self._next: Op | None = None
         self._next_at = 0.0
@@ -77,6 +80,7 @@ class WorkloadClient:
         self._stopping = False
         self._ended = False
         self._draining = False
+        self.invocation = (process, 0)  # the last one: under which number, and its stamp in the history
         self.broken: str | None = None  # the assertion of the workload that failed, which ended this client
         self.counts = {"ok": 0, "fail": 0, "info": 0}
 
@@ -130,7 +134,7 @@ class WorkloadClient:
         self._op, self._next, self._repeats = op, None, 0
         self._next_at = max(self._next_at + self._interval * self._random.uniform(0.5, 1.5), now)
         self._record("invoke", op, op.value, None, now)
-        self._invoked_ns = self._last_ns
+        self.invocation = (self._process, self._last_ns)
         return self._begin(op, now)
 
     def _begin(self, op: Op, now: float) -> list[Ask]:
@@ -154,6 +158,9 @@ class WorkloadClient:
     def _complete(self, op: Op, outcome: Outcome, now: float) -> None:
         self._op = None
         self.counts[outcome.type] += 1
+        if self._recent is not None:
+            ended = now - self._origin
+            self._recent.note(ended, outcome.type, ended - self.invocation[1] / NS_PER_S)
         result = op.value
         if outcome.type == "ok" and outcome.value is not None:
             result = outcome.value if op.shows is None else op.shows(outcome.value)
@@ -166,7 +173,7 @@ class WorkloadClient:
     def _note_lease(self, op: Op, until: float | None, result: Any) -> None:
         """A lease may end by itself. One that nobody knows to have been given needs no end: it may not have been."""
         if op.f in self._leases and until is not None:
-            ends = max(round((until - self._origin) * NS_PER_S), self._invoked_ns)
+            ends = max(round((until - self._origin) * NS_PER_S), self.invocation[1])
             self._recorder.lapse(ends, self._leases[op.f], op.key, result)
 
     def _record(self, kind: Any, op: Op, value: Any, error: str | None, now: float) -> None:

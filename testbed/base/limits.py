@@ -43,6 +43,9 @@ DELIVERIES_MAX = 1_000_000  # so many deliveries before a message is dead are as
 # --- clients ---
 CLIENT_PENDING_MAX = 50_000  # operations of one process's clients in flight
 
+# --- logs ---
+TRACE_BYTES_MAX = 16 * 2**20  # then a trace begins anew, and the one before is kept: minutes of a busy node
+
 # --- supervision ---
 NAME_LENGTH_MAX = 64
 STOP_PATIENCE_S = 1.0  # how long a node that is asked to stop may take to hand over

@@ -23,6 +23,7 @@ from testbed.client import (
     ClientProgram,
     NodeClosed,
     NotSent,
+    Sent,
     Started,
     Told,
     Woken,
@@ -57,6 +58,7 @@ class ClientDriver:
         self._thread: threading.Thread | None = None
         self._closing = False
         self.failure: BaseException | None = None  # a program that raised: our bug or a user's workload
+        self._sent: dict[int, Sent] = {}
         # the thread's own, from here on
         self._links: dict[str, _Link] = {}
         self._by_socket: dict[Any, _Link] = {}
@@ -72,8 +74,10 @@ class ClientDriver:
         """A node can be asked from now on."""
         self._order(lambda: self._connect(node, port))
 
-    def run(self, program: ClientProgram) -> None:
-        """Drive a program from now on."""
+    def run(self, program: ClientProgram, sent: Sent | None = None) -> None:
+        """Drive a program from now on. `sent` is told of its requests, in the clients' thread."""
+        if sent is not None:
+            self._sent[id(program)] = sent
         self._order(lambda: self._step(program, Started(), clock.now()))
 
     def tell(self, program: ClientProgram, what: Any) -> None:
@@ -216,6 +220,9 @@ class ClientDriver:
         if len(self._asked) > limits.CLIENT_PENDING_MAX:
             del self._asked[next(iter(self._asked))]  # the oldest: long given up by its program
         link.waiting.append((self._numbers, ask.body))
+        sent = self._sent.get(id(program))
+        if sent is not None:
+            sent(ask, self._numbers, clock.now())
 
     def _flush(self) -> None:
         """Send each node's requests of this round in one frame. What cannot leave is told to its program."""

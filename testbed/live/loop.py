@@ -48,6 +48,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     table: dict[str, Ports]
     links_version: int
     rules: list[LinkRule]
+    trace: bool = False
     lifeline: int = -1
     output: str = ""
 
@@ -73,6 +74,7 @@ class NodeProcess:
                 config.election_timeout,
                 config.seed,
                 config.options,
+                config.trace,
             ),
             node_class,
             self._storage.load(),
@@ -154,17 +156,22 @@ class NodeProcess:
         what led to it, even if the node is killed right then. What becomes possible once it is durable is carried out
         in the same way, until nothing more is to be saved."""
         now = clock.now()
+        self._log.trace(out.traces, now)
         while True:
             self._transport.send_early(out, now)
             if out.saves:
                 self._storage.commit(out.saves)
             for line in out.log:
                 self._log.write(line)
+            if out.leaving:
+                self._log.trace(out.leaving, clock.now())
             self._transport.send(out, now)
             self._note(out)
             if not out.saves:
                 return
             out = self._host.saved(now)
+            if out.traces:
+                self._log.trace(out.traces, clock.now())
             if out.is_empty:
                 return
 
@@ -201,6 +208,8 @@ class NodeProcess:
 
     def _report(self, number: int) -> None:
         counters = {**self._transport.counters, **self._links.counters}
+        if self._log.lost:
+            counters["log_lost"] = self._log.lost
         self._tell(
             control.Report(self._config.id, os.getpid(), number, self._links.version, self._host.status(), counters)
         )

@@ -20,7 +20,7 @@ from testbed.base.errors import UsageError
 from testbed.base.limits import STOP_S_MAX
 from testbed.base.links import LinkRule
 from testbed.base.rand import Streams, entropy
-from testbed.client import ClientProgram
+from testbed.client import ClientProgram, Sent
 from testbed.core.restart import GiveUp, Restart, RestartPolicy
 from testbed.live import clock, control
 from testbed.live.clients import ClientDriver
@@ -194,9 +194,9 @@ class LiveWorld:
         with self._changed:
             return list(self._exits)
 
-    def run_client(self, program: ClientProgram) -> None:
+    def run_client(self, program: ClientProgram, sent: Sent | None = None) -> None:
         """Drive it in the clients' thread."""
-        self._clients.run(program)
+        self._clients.run(program, sent)
 
     def tell_client(self, program: ClientProgram, what: Any) -> None:
         """Hand it over to the clients' thread."""
@@ -350,6 +350,7 @@ class LiveWorld:
                 "table": self._table(),
                 "links_version": self._links_version,
                 "rules": self._rules,
+                "trace": self.settings.trace,
                 "output": str(member.directory / "output.log"),
             },
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.base import limits
 from testbed.base.links import CLIENTS
-from testbed.client import Answered, Ask, ClientEvent, ClientProgram, NodeClosed, NotSent, Started, Told, Woken
+from testbed.client import Answered, Ask, ClientEvent, ClientProgram, NodeClosed, NotSent, Sent, Started, Told, Woken
 from testbed.sim.agenda import Agenda
 from testbed.sim.network import Network
 
@@ -23,10 +23,13 @@ class Clients:
         self._asked: dict[Process, dict[int, tuple[ClientProgram, int]]] = {}
         self._numbers = 0
         self._deadlines: dict[ClientProgram, float] = {}
+        self._sent: dict[ClientProgram, Sent] = {}
         self.dropped = False
 
-    def run(self, program: ClientProgram) -> None:
-        """Drive a program from now on."""
+    def run(self, program: ClientProgram, sent: Sent | None = None) -> None:
+        """Drive a program from now on. `sent` is told of its requests."""
+        if sent is not None:
+            self._sent[program] = sent
         self._agenda.at(self._agenda.now, self._step, program, Started())
 
     def tell(self, program: ClientProgram, what: Any) -> None:
@@ -83,4 +86,6 @@ class Clients:
         asked[self._numbers] = (program, ask.ask)
         if len(asked) > limits.CLIENT_PENDING_MAX:
             del asked[next(iter(asked))]  # the oldest: long given up by its program
+        if program in self._sent:
+            self._sent[program](ask, self._numbers, self._agenda.now)
         self._network.carry(CLIENTS, ask.node, "ask", ask.body, process.asked, self._numbers, ask.body)

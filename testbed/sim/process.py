@@ -26,6 +26,7 @@ from testbed.sim.clients import Clients
 from testbed.sim.clocks import LocalClock
 from testbed.sim.conditions import Conditions
 from testbed.sim.disk import Disk
+from testbed.sim.logs import Logs
 from testbed.sim.network import Network
 from testbed.sim.trace import Trace
 
@@ -47,7 +48,7 @@ class Site:
     conditions: Conditions
     observers: list[Observer]
     happened: Counter[str]
-    log: Callable[[str, int, float, float, LogLine], None]  # node, boot, virtual time, wall time, line
+    logs: Logs
     listening: Callable[[Process], None]
     ended: Callable[[Process, str, ExitKind], None]
 
@@ -301,6 +302,8 @@ class Process:
         assert host is not None
         for observer in self.site.observers:
             observer.stepped(self.node, host, out, now)
+        if out.traces:
+            self.site.logs.trace(self.node, host.boot, now, out.traces)
         if out.early:
             self._offer(out.early)
         if not out.saves:
@@ -437,6 +440,8 @@ class Process:
         assert host is not None
         for line in out.log:
             self._log(line)
+        if out.leaving:
+            self.site.logs.trace(self.node, host.boot, now, out.leaving)
         if out.sends:
             self._offer(out.sends)
         for data in out.beats:
@@ -462,7 +467,7 @@ class Process:
 
     def _log(self, line: LogLine) -> None:
         now = self.site.agenda.now
-        self.site.log(self.node, self.host.boot if self.host else 0, now, self.clock.wall(now), line)
+        self.site.logs.write(self.node, self.host.boot if self.host else 0, now, self.clock.wall(now), line)
 
     def status_of_host(self) -> dict[str, Any] | None:
         """As the node reports itself, through a codec: nothing is shared. None if it crashed over the question."""

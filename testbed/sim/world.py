@@ -14,7 +14,7 @@ from testbed.base.errors import UsageError
 from testbed.base.limits import STOP_S_MAX
 from testbed.base.links import LinkRule, combine
 from testbed.base.rand import Streams, entropy
-from testbed.client import ClientProgram
+from testbed.client import ClientProgram, Sent
 from testbed.core.restart import ExitKind, GiveUp, Restart, RestartPolicy
 from testbed.host import HostConfig
 from testbed.node import Node
@@ -67,7 +67,7 @@ class SimWorld:
             conditions,
             self._observers,
             Counter(),
-            self._logs.write,
+            self._logs,
             self._listening,
             self._ended,
         )
@@ -187,9 +187,9 @@ class SimWorld:
         """Every process that ended, oldest first."""
         return list(self._exits)
 
-    def run_client(self, program: ClientProgram) -> None:
+    def run_client(self, program: ClientProgram, sent: Sent | None = None) -> None:
         """Drive it from now on."""
-        self._clients.run(program)
+        self._clients.run(program, sent)
 
     def tell_client(self, program: ClientProgram, what: object) -> None:
         """Give it a `Told` event."""
@@ -275,6 +275,7 @@ class SimWorld:
             settings.election_timeout,
             self.seed,
             settings.options,
+            settings.trace and self._logs.kept,
         )
         streams = (self._streams.stream(what, member.node, member.starts) for what in ("process", "links"))
         process = Process(self._site, next(self._pids), config, member.disk, *streams)
@@ -282,6 +283,7 @@ class SimWorld:
         now = self._agenda.now
         member.restarts.started(now)
         self.trace.note(now, f"{member.node} starts".encode())
+        self._logs.supervise(now, "start", node=member.node)
         boot = self._site.conditions.boot * self._random.uniform(1.0, 3.0)
         self._agenda.at(now + boot, self._begin, process)
         self._agenda.interrupt()
@@ -296,6 +298,8 @@ class SimWorld:
     def _listening(self, process: Process) -> None:
         """Its first step is durable: it can be reached. Both ends of each connection see it stand."""
         self._agenda.interrupt()
+        boot = process.host.boot if process.host is not None else 0
+        self._logs.supervise(self._agenda.now, "listens", node=process.node, pid=process.pid, incarnation=boot)
         for member in self._members.values():
             peer = member.up
             if peer is None or peer is process:
@@ -313,6 +317,7 @@ class SimWorld:
         now = self._agenda.now
         expected = kind in ("fault", "stopped") or (member.asked and kind == "clean")
         self._exits.append(Exit(member.node, process.pid, now, reason, expected))
+        self._logs.supervise(now, "exit", node=member.node, pid=process.pid, reason=reason, expected=expected)
         member.process, member.note, member.down_since = None, reason, now
         if member.wanted:
             member.restarts.forgive()

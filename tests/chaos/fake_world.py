@@ -123,7 +123,7 @@ class FakeWorld:
     def exits(self) -> list[Exit]:
         return list(self._exits)
 
-    def run_client(self, program: object) -> None:
+    def run_client(self, program: object, sent: object = None) -> None:
         raise AssertionError("the nemesis drives no clients")
 
     def tell_client(self, program: object, what: object) -> None:
