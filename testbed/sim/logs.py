@@ -49,8 +49,8 @@ class Logs:
             self._files.pop(path).close()
             path.replace(path.with_suffix(".old.jsonl"))
             file = self._file(path)
-        for line in lines:
-            file.write(log_entry({"time": round(time, 6), "text": line.text}, line.fields) + b"\n")
+        head = round(time, 6)
+        file.write(b"".join([log_entry({"time": head, "text": line.text}, line.fields) + b"\n" for line in lines]))
 
     def supervise(self, time: float, what: str, **fields: Any) -> None:
         """A line of the laboratory's log, at `time` (virtual seconds)."""
@@ -63,7 +63,7 @@ class Logs:
         file = self._files.get(path)
         if file is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._files[path] = path.open("wb")
+            file = self._files[path] = path.open("wb", buffering=0)
         return file
 
     def close(self) -> None:
