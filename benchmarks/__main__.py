@@ -10,6 +10,7 @@ from benchmarks.measures import Row, table
 BENCHMARKS: dict[str, Callable[[], Row | list[Row]]] = {
     "puts": puts.rate,
     "one": puts.one_client,
+    "traced": puts.traced,
     "queue": leases.queue,
     "locks": leases.locks,
     "boot": boot.boot,

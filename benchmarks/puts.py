@@ -1,5 +1,7 @@
 """Durable puts on three nodes, beside the bare pipeline. The two take turns, so that a noisy minute meets both."""
 
+import tempfile
+
 from benchmarks import floor, load
 from benchmarks.measures import Row, Sample, medians, ms
 from testbed import Cluster
@@ -42,6 +44,29 @@ def one_client() -> Row:
         f"<= {P50_TIMES}",
         ratio <= P50_TIMES,
         "Python at each of four hops (client, leader, follower, leader), run with cold caches: nothing is batched",
+    )
+
+
+def traced() -> Row:
+    """What it costs to keep a trace of every message, as `testbed run` does: the same puts with and without it."""
+    without, within = [], []
+    for _ in range(TURNS):
+        for samples, trace in ((without, False), (within, True)):
+            with (
+                tempfile.TemporaryDirectory() as directory,
+                Cluster(nodes=NODES, directory=directory, trace=trace) as cluster,
+            ):
+                load.measure(cluster, *WARM_UP, load.puts(VALUE_BYTES))
+                samples.append(load.measure(cluster, CLIENTS, PUTS, load.puts(VALUE_BYTES)))
+    plain, kept = medians(without), medians(within)
+    return Row(
+        f"puts/s with traces, {CLIENTS} clients",
+        f"{kept.rate:,.0f}",
+        f"{plain.rate:,.0f} without",
+        f"{kept.rate / plain.rate:.2f}",
+        "",
+        None,
+        "",
     )
 
 
