@@ -189,8 +189,8 @@ def _taken(idle: "SimpleQueue[Worker]") -> Iterator[Worker]:
 
 def _parting(question: Question, worker: Worker, checker: Worker) -> Diverged:
     """Where two runs of the seed part. They are two new ones, with all their events."""
-    traced = msgspec.structs.replace(question, traced=True)
-    first, second = worker.ask(traced).trace or [], checker.ask(traced).trace or []
+    telling = msgspec.structs.replace(question, every_event=True)
+    first, second = worker.ask(telling).trace or [], checker.ask(telling).trace or []
     for number, (one, other) in enumerate(zip_longest(first, second, fillvalue="(the end)"), 1):
         if one != other:
             return Diverged(question.seed, number, one, other)

@@ -18,13 +18,13 @@ from testbed.live.forkserver import die_with_parent
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Simulate this seed of that scenario: the swarm's variant of it, if `varied`. `traced`: tell every event."""
+    """Simulate this seed of that scenario: the swarm's variant of it, if `varied`. `every_event`: tell each of them."""
 
     scenario: str
     seed: int
     varied: bool = True
     plant: str | None = None
-    traced: bool = False
+    every_event: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ def scenario_of(question: Question) -> Scenario:
 def answer(question: Question) -> Answer:
     """Carry out one question."""
     try:
-        done = simulate(scenario_of(question), question.seed, plant=question.plant, traced=question.traced)
+        done = simulate(scenario_of(question), question.seed, plant=question.plant, every_event=question.every_event)
         return Answer(done.result, trace=done.trace)
     except UsageError as error:
         return Answer(mistake=(str(error.where), error.key, error.reason))

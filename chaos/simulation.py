@@ -48,7 +48,7 @@ def _collecting_rarely() -> Iterator[None]:
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A simulated run, its summary as any run has one, and (if it was to be `traced`) all its events."""
+    """A simulated run, its summary as any run has one, and (if it kept them) all its events."""
 
     result: Simulated
     summary: dict[str, Any]
@@ -61,11 +61,11 @@ def simulate(
     *,
     plant: str | None = None,
     out: str | Path | None = None,
-    traced: bool = False,
+    every_event: bool = False,
 ) -> Done:
     """Run exactly this scenario with this seed in simulation. `out`: the parent of a run directory, if it is kept."""
     passed = stopwatch()
-    run = Run(scenario, seed=seed, world="sim", plant=plant, out=out, traced=traced)
+    run = Run(scenario, seed=seed, world="sim", plant=plant, out=out, every_event=every_event)
     with _collecting_rarely():
         summary = run.execute()
     wrong = [check for check in summary["checks"] if check["verdict"] != "valid"]

@@ -76,7 +76,7 @@ class Cluster:
 
     `node`: a class or "module:Class". `heartbeat` and `election_timeout`: seconds. `directory`: where the nodes keep
     their data and logs; a temporary one, removed in the end, if not given. `trace`: they also keep what each of them
-    took and sent, message by message. `traced` and `observer` are for simulations.
+    took and sent, message by message. `every_event` (kept) and `observer` are for simulations.
     """
 
     def __init__(
@@ -93,14 +93,14 @@ class Cluster:
         directory: str | Path | None = None,
         search: Iterable[str] = (),
         trace: bool = False,
-        traced: bool = False,
+        every_event: bool = False,
         observer: Callable[[SimulatedWorld], Observer] | None = None,
     ) -> None:
         names = node_names(nodes)
         if heartbeat <= 0 or election_timeout < 3 * heartbeat:
             raise UsageError("cluster", "election_timeout", "must be at least 3 heartbeats, and heartbeat above 0")
         self.settings = ClusterSettings(
-            names, node, heartbeat, election_timeout, restart, options or {}, seed, tuple(search), traced, trace
+            names, node, heartbeat, election_timeout, restart, options or {}, seed, tuple(search), every_event, trace
         )
         self._world_name = world
         self._observer = observer

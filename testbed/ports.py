@@ -80,7 +80,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """What a cluster consists of, in any world. Durations in seconds. `traced`: keep every simulated event.
+    """What a cluster consists of, in any world. Durations in seconds. `every_event`: keep each simulated event.
 
     `node`: a class, or "module:Class", looked up in `search` first. `restart`: what happens to a node that ends by
     itself. `seed`: of the nodes' and links' dice; None for one that nobody knows.
@@ -95,7 +95,7 @@ class ClusterSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     search: tuple[str, ...] = ()
-    traced: bool = False
+    every_event: bool = False
     trace: bool = False
 
 
@@ -191,7 +191,7 @@ class SimulatedWorld(World, Protocol):
 
     @property
     def trace_lines(self) -> list[str] | None:
-        """Every event so far as a line of text, if the cluster is `traced`."""
+        """Every event so far as a line of text, if the cluster keeps `every_event`."""
 
     @property
     def sometimes(self) -> Mapping[str, int]:

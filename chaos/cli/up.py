@@ -78,6 +78,7 @@ def _cluster(place: Place, path: Path | None, nodes: int | None, seed: int | Non
         options=spec.options,
         directory=place.directory,
         search=search,
+        trace=spec.trace,
     )
     return cluster, chosen_seed
 

@@ -50,7 +50,7 @@ class SimWorld:
     ) -> None:
         self.settings = settings
         self.seed = settings.seed if settings.seed is not None else entropy().getrandbits(SEED_BITS)
-        self.trace = Trace(settings.traced)
+        self.trace = Trace(settings.every_event)
         self._node_class = node_class
         self._streams = Streams(self.seed)
         self._agenda = Agenda()

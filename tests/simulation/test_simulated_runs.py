@@ -38,7 +38,7 @@ def test_the_same_seed_is_the_same_run_and_another_seed_is_not():
 
 
 def test_a_traced_run_tells_every_event_and_is_the_same_run():
-    traced, silent = simulate(store(), 3, traced=True), simulate(store(), 3)
+    traced, silent = simulate(store(), 3, every_event=True), simulate(store(), 3)
     assert traced.trace is not None
     assert len(traced.trace) == traced.result.events == silent.result.events
     assert traced.result.digest == silent.result.digest
