@@ -49,7 +49,8 @@ def one_client() -> Row:
 
 def traced() -> Row:
     """What it costs to keep a trace of every message, as `testbed run` does: the same puts with and without it."""
-    without, within = [], []
+    without: list[Sample] = []
+    within: list[Sample] = []
     for _ in range(TURNS):
         for samples, trace in ((without, False), (within, True)):
             with (

@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chaos.checkers import check, models
+    from chaos.custom_faults import CustomFault
     from chaos.workloads.api import Op, Workload
 
-__all__ = ["Op", "Workload", "check", "models"]
+__all__ = ["CustomFault", "Op", "Workload", "check", "models"]
 
-_HOMES = {"Op": "chaos.workloads.api", "Workload": "chaos.workloads.api", "check": "chaos.checkers"}
+_HOMES = {
+    "CustomFault": "chaos.custom_faults",
+    "Op": "chaos.workloads.api",
+    "Workload": "chaos.workloads.api",
+    "check": "chaos.checkers",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,11 +17,14 @@ import msgspec
 from chaos.bugs import node_reference, planted, refuse_elsewhere
 from chaos.checkers import check
 from chaos.checkers.model import PRECONDITION_FAILED
+from chaos.custom_faults import CustomKinds, load_kinds
 from chaos.history import NS_PER_S, Recorder
 from chaos.invariants import Invariants
 from chaos.journal import Journal
+from chaos.junit import write_junit
 from chaos.loading import load_object, search_path
 from chaos.nemesis import Nemesis
+from chaos.readiness import Lateness
 from chaos.records import summary as fault_summary
 from chaos.scenario import Scenario, WorkloadSpec
 from chaos.schedule import Schedule, draw
@@ -102,8 +105,8 @@ class _Load:
 class Run:
     """One run of a scenario. `directory`, below `out`, is where everything about it is kept; nowhere without `out`.
 
-    `plant`: the name of a bug of the catalogue. In the world `sim`, invariants are watched as well; if the run is to be
-    `traced`, every event is kept there, as a line of `trace`.
+    `plant`: the name of a bug of the catalogue. In the world `sim`, invariants are watched as well; if the run is
+    to keep `every_event`, each is there, as a line of `trace`.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class Run:
         out: str | Path | None = "runs",
         watcher: Watcher | None = None,
         plant: str | None = None,
-        traced: bool = False,
+        every_event: bool = False,
     ) -> None:
         if plant is not None:
             refuse_elsewhere(plant, world, scenario.cluster.node)
@@ -129,10 +132,11 @@ class Run:
         self._world_name = world
         self._search = search_path(scenario.source)
         self._loads = [self._load(number, spec) for number, spec in enumerate(scenario.workloads, 1)]
+        self._kinds = load_kinds(scenario.faults, self._search, scenario.source)
         self._codec = Codec(self._node_messages())
         self._out = Path(out) if out is not None else None
         self.directory: Path | None = None
-        self._traced = traced
+        self._every_event = every_event
         self.trace: list[str] | None = None
         self._invariants: Invariants | None = None
         self.start_time = 0.0
@@ -141,6 +145,7 @@ class Run:
         self.nemesis: Nemesis | None = None
         self.recent = Recent(self.elapsed)
         self._journal = Journal(None)
+        self._lateness = Lateness() if world == "live" else None
 
     # --- before ---
 
@@ -201,6 +206,8 @@ class Run:
             summary = self._execute()
         finally:
             self._journal.close()
+        if self.directory is not None:
+            write_junit(summary, self.directory)
         return summary
 
     def _execute(self) -> dict[str, Any]:
@@ -208,7 +215,8 @@ class Run:
             cluster = self._start_cluster()
             world = cluster.world
             try:
-                observed = self._observe(cluster)
+                with self._lateness or nullcontext():
+                    observed = self._observe(cluster)
             except WorkloadFailed as error:
                 raise UsageError(self.scenario.source, "workload", str(error)) from error
             finally:
@@ -245,7 +253,7 @@ class Run:
             directory=self.directory,
             search=self._search,
             trace=planned.trace and self.directory is not None,
-            traced=self._traced,
+            every_event=self._every_event,
             observer=self._watched,
         )
         return self.cluster.start(tolerant=True)
@@ -268,7 +276,11 @@ class Run:
         )
         self._start_clients(world)
         nemesis = self.nemesis = Nemesis(
-            world, heartbeat=planned.heartbeat, observer=self._note_fault, tick=self.watcher.tick
+            world,
+            heartbeat=planned.heartbeat,
+            observer=self._note_fault,
+            tick=self.watcher.tick,
+            custom=CustomKinds(self._kinds, self.seed, cluster.directory if self._world_name == "live" else None),
         )
         self.watcher.started(self)
         with nemesis:
@@ -427,6 +439,8 @@ class Run:
             "recovery_s": recoveries(observed),
             "source": str(Path(self.scenario.source).resolve()) if self.scenario.source else "",
         }
+        if self._lateness is not None:
+            result["machine"] = {"late_s": round(self._lateness.worst, 4)}
         wrong = anomaly(checks)
         if wrong is not None:
             result["anomaly"] = wrong

@@ -1,6 +1,7 @@
 """What can go wrong: the kinds of faults, their keys, and the link rules that each kind of link fault means.
 
-A fault here is a value. Choosing one, applying it and healing it happen elsewhere; nothing here touches a cluster.
+A fault here is a value. Choosing one, applying it and healing it happen elsewhere; nothing here touches a cluster. Of
+a user's own kind only the name is known here, "module:Class" (see `chaos.custom_faults`).
 
 The shapes of partitions are those of Jepsen's nemesis (jepsen/src/jepsen/nemesis.clj: complete-grudge, bridge,
 majorities-ring). A partition never cuts the links of clients, nor those by which the laboratory controls its nodes.
@@ -8,7 +9,7 @@ majorities-ring). A partition never cuts the links of clients, nor those by whic
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -19,8 +20,20 @@ Kind = Literal["kill", "terminate", "pause", "partition", "delay", "loss", "dupl
 Shape = Literal["split", "isolate", "ring", "bridge", "one-way"]
 Links = Literal["nodes", "clients", "all"]
 
-SHAPES: Final[tuple[Shape, ...]] = ("split", "isolate", "ring", "bridge", "one-way")
-MODES: Final[tuple[Cut, ...]] = ("drop", "hold", "reset")
+SHAPE_MEANINGS: Final[Mapping[Shape, str]] = {
+    "split": "the targets against the rest",
+    "isolate": "each target alone",
+    "ring": "every node sees a majority, no two the same",
+    "bridge": "two halves joined by the target",
+    "one-way": "what the targets send is lost",
+}
+MODE_MEANINGS: Final[Mapping[Cut, str]] = {
+    "drop": "lost",
+    "hold": "delivered after the heal",
+    "reset": "connection refused",
+}
+SHAPES: Final[tuple[Shape, ...]] = tuple(SHAPE_MEANINGS)
+MODES: Final[tuple[Cut, ...]] = tuple(MODE_MEANINGS)
 LINKS: Final[tuple[Links, ...]] = ("nodes", "clients", "all")
 WHOLE_CLUSTER_SHAPES: Final = ("ring", "bridge")  # every node has its place in them: a target may be left out
 
@@ -37,6 +50,12 @@ class KindInfo:
     keys: Mapping[str, str]  # key -> its type, in words
 
 
+def _choices(meanings: Mapping[Any, str]) -> str:
+    """Those words and what they mean; the first is the default."""
+    (word, meaning), *others = meanings.items()
+    return ", ".join([f"{word} (default: {meaning})", *(f"{word} ({meaning})" for word, meaning in others)])
+
+
 _LINKS_KEY = {"links": "nodes (default), clients, all"}
 _RATE_KEYS = {"rate": "0 to 1"} | _LINKS_KEY
 
@@ -50,10 +69,8 @@ KINDS: Final[Mapping[str, KindInfo]] = {
             "partition",
             "cut links between nodes; clients keep theirs",
             {
-                "shape": "split (default: the targets against the rest), isolate (each target alone), "
-                "ring (every node sees a majority, no two the same), bridge (two halves joined by the target), "
-                "one-way (what the targets send is lost)",
-                "mode": "drop (default: lost), hold (delivered after the heal), reset (connection refused)",
+                "shape": _choices(SHAPE_MEANINGS),
+                "mode": _choices(MODE_MEANINGS),
                 "groups": 'instead of a target: lists of nodes that see only their own, as in [["n1"], ["n2", "n3"]]',
                 "order": "for ring and bridge: all nodes in the order of their places",
             },
@@ -74,10 +91,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     """One fault: what, to whom, how. `delay` and `jitter` in seconds, `rate` a probability.
 
     `target` is the nodes, or `leader` / `followers`, which are resolved when it is applied. `order` places all nodes
-    for the shapes ring and bridge (the cluster's order if empty).
+    for the shapes ring and bridge (the cluster's order if empty). `options` are those of a user's own kind.
     """
 
-    kind: Kind
+    kind: str  # one of KINDS, or a user's own
     target: tuple[str, ...] | LateTarget = ()
     shape: Shape = "split"
     mode: Cut = "drop"
@@ -87,6 +104,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     jitter: float = 0.0
     rate: float = 0.0
     links: Links = "nodes"
+    options: Mapping[str, Any] = {}
+
+
+def is_custom(kind: str) -> bool:
+    """Whether that is a kind of a user's own, "module:Class"."""
+    return ":" in kind
 
 
 def impossible(kind: str, shape: str, links: str, targets: int, nodes: int) -> str | None:
@@ -112,6 +135,10 @@ def impossible(kind: str, shape: str, links: str, targets: int, nodes: int) -> s
 
 def mistake(fault: Fault, nodes: Sequence[str]) -> str | None:
     """Why that fault cannot be in a cluster of these nodes, in words; None if it can."""
+    if fault.kind not in KINDS and not is_custom(fault.kind):
+        return f"no kind of fault {fault.kind!r}"
+    if fault.options and not is_custom(fault.kind):
+        return f"options do not go with {fault.kind}"
     named = [node for group in (*fault.groups, fault.order) for node in group]
     named += [] if isinstance(fault.target, str) else fault.target
     strangers = [node for node in named if node not in nodes]

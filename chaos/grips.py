@@ -2,7 +2,8 @@
 
 Three grips: processes that are down (kill, terminate), processes that are paused, and links under rules. Each knows
 how to act through the port and which observations are evidence; none knows schedules, leases' owners or time limits.
-Grips share `Holds`, the ledger by which overlapping faults add up.
+Grips share `Holds`, the ledger by which overlapping faults add up. Users' own faults are made of them, too
+(`chaos.custom_faults`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 Link = tuple[str, str]
 Sample = tuple[int | None, int]  # the receiver's process, and how many messages have come to it over the link
 SAMPLES_HEARTBEATS = 2  # between two samples of a counter: at least one beat was due on every link that is not cut
+
+
+class FaultSkipped(Exception):
+    """Such a fault cannot be had here and now, and nothing has been done. The message says why."""
 
 
 class Holds:
@@ -56,10 +61,12 @@ class Holds:
 class Grip(Protocol):
     """One fault's hold. `take` and `let_go` act and return at once; the other two judge what was observed since."""
 
-    fresh: bool  # whether its evidence needs the nodes' own fresh reports
+    @property
+    def fresh(self) -> bool:
+        """Whether its evidence needs the nodes' own fresh reports."""
 
     def take(self) -> None:
-        """Apply the fault."""
+        """Apply the fault. Those of users may raise FaultSkipped."""
 
     def seen_in_effect(self, statuses: "Statuses", now: float) -> float | str:
         """Since when (seconds) it was in effect by all evidence, or what evidence is missing."""
@@ -154,7 +161,7 @@ class Pause:
     fresh = False
 
     def __init__(self, holds: Holds, nodes: Sequence[str], statuses: "Statuses") -> None:
-        self.holds = holds
+        self.holds, self.nodes = holds, tuple(nodes)
         self.processes = [(node, statuses[node].pid) for node in nodes]
 
     def take(self) -> None:

@@ -12,8 +12,9 @@ from heapq import heapify, heappop, heappush
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from chaos.faults import Fault, link_rules, mistake
-from chaos.grips import Down, Grip, Holds, LinksHeld, Pause
+from chaos.custom_faults import CustomGrip, CustomKinds
+from chaos.faults import Fault, is_custom, link_rules, mistake
+from chaos.grips import Down, FaultSkipped, Grip, Holds, LinksHeld, Pause
 from chaos.leases import Lease, event
 from chaos.records import FaultRecord, applied, majority_windows, summary
 from chaos.schedule import Schedule
@@ -46,6 +47,7 @@ class Nemesis:
     `heartbeat`: the cluster's, in seconds; a cut link is believed once it was quiet for longer than two of them.
     `observer` is told of each step of each fault, in the shape of a history's events (see `chaos.leases.event`).
     `tick` is called many times a second while time passes, in the thread that waits: it must be quick.
+    `custom`: the kinds of users' own that it may be asked for.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Nemesis:
         heartbeat: float = 0.1,
         observer: Observer | None = None,
         tick: Callable[[], None] | None = None,
+        custom: CustomKinds | None = None,
     ) -> None:
         self.world = world
         self.heartbeat = heartbeat
         self.observer = observer
         self._tick = tick
+        self._custom = custom
         self.leases: list[Lease] = []
         self._holds = Holds(world)
         self._ask_nodes_at = 0.0
@@ -212,6 +216,10 @@ class Nemesis:
         reason = mistake(fault, self.world.nodes)
         if reason:
             raise UsageError("fault", fault.kind, reason)
+        if is_custom(fault.kind):
+            if self._custom is None or fault.kind not in self._custom.classes:
+                raise UsageError("fault", fault.kind, "is not known here")
+            self._custom.make(fault, 0)  # its options are looked at now
 
     def _wants_leader(self, fault: Fault) -> bool:
         """Whether the fault is for a leader, or for those who follow one, and there is none."""
@@ -225,20 +233,25 @@ class Nemesis:
         statuses = self.world.status(fresh=late)
         targets = resolve(fault.target, self.world.nodes, leader_of(statuses) if late else None)
         if targets is None:
+            self._tell(lease, "asked")
             return self._skip(lease, "no node leads")
         down = tuple(node for node in targets if statuses[node].state == "down")
-        if fault.kind in ("kill", "terminate", "pause"):
+        if fault.kind in ("kill", "terminate", "pause") or is_custom(fault.kind):
             lease.nodes = tuple(node for node in targets if node not in down)
             lease.missed = down
-            if not lease.nodes:
-                return self._skip(lease, f"{', '.join(down)} down already")
         else:
             lease.nodes = targets or tuple(node for group in fault.groups for node in group) or self.world.nodes
             lease.rules = link_rules(fault, self.world.nodes, targets)
         self._tell(lease, "asked")
+        if not lease.nodes:
+            return self._skip(lease, f"{', '.join(down)} down already")
         lease.deadline = lease.asked + IN_EFFECT_S_MAX
         lease.grip = self._grip(lease, statuses)
-        lease.grip.take()
+        try:
+            lease.grip.take()
+        except FaultSkipped as skipped:
+            lease.grip = lease.deadline = None
+            return self._skip(lease, str(skipped))
         return lease
 
     def _grip(self, lease: Lease, statuses: "Mapping[str, NodeStatus]") -> Grip:
@@ -247,11 +260,15 @@ class Nemesis:
                 return Down(self._holds, lease.nodes, terminate=lease.fault.kind == "terminate")
             case "pause":
                 return Pause(self._holds, lease.nodes, statuses)
+            case kind if self._custom is not None and kind in self._custom.classes:
+                made = self._custom.make(lease.fault, lease.number)
+                return CustomGrip(
+                    self._holds, made, lease.nodes, heartbeat=self.heartbeat, directory=self._custom.directory
+                )
             case _:
                 return LinksHeld(self._holds, lease.rules, self.heartbeat)
 
     def _skip(self, lease: Lease, reason: str) -> Lease:
-        self._tell(lease, "asked")
         lease.skipped = reason
         lease.ended = lease.asked
         self._tell(lease, "skipped", reason=reason)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chaos.faults import KINDS, WHOLE_CLUSTER_SHAPES
+from chaos.faults import KINDS, WHOLE_CLUSTER_SHAPES, is_custom
 from chaos.scenario import FaultSpec, Scenario, WorkloadSpec
 from chaos.schedule import PlannedFault, Schedule
 from testbed.base.durations import format_duration, parse_duration
@@ -53,6 +53,7 @@ def _pinned(planned: PlannedFault, nodes: tuple[str, ...]) -> FaultSpec:
         jitter=fault.jitter,
         rate=fault.rate,
         links=fault.links,
+        options=fault.options,
     )
 
 
@@ -61,13 +62,15 @@ def to_toml(scenario: Scenario, comment: str = "") -> str:
     top: dict[str, Any] = {"name": scenario.name, "duration": _duration(scenario.duration)}
     if scenario.seed is not None:
         top["seed"] = scenario.seed
-    cluster = {
+    cluster: dict[str, Any] = {
         "nodes": scenario.cluster.nodes,
         "node": scenario.cluster.node,
         "heartbeat": _duration(scenario.cluster.heartbeat),
         "election_timeout": _duration(scenario.cluster.election_timeout),
         "restart": scenario.cluster.restart,
     }
+    if not scenario.cluster.trace:
+        cluster["trace"] = False
     parts = [_lines("", top), _lines("[cluster]", cluster)]
     if scenario.cluster.options:
         parts.append(_lines("[cluster.options]", scenario.cluster.options))
@@ -101,8 +104,9 @@ def _fault(spec: FaultSpec) -> dict[str, Any]:
         "every": None if spec.every is None else _duration(spec.every),
         "for": _duration(spec.lasting),
     }
-    own = ("target", "order", "at", "every", "for", *KINDS[spec.kind].keys)
-    return {"kind": spec.kind} | {key: value for key, value in values.items() if key in own and value is not None}
+    own = ("target", "order", "at", "every", "for", *(() if is_custom(spec.kind) else KINDS[spec.kind].keys))
+    said = {key: value for key, value in values.items() if key in own and value is not None}
+    return {"kind": spec.kind, **said, **spec.options}
 
 
 def _duration(seconds: float) -> str:

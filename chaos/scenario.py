@@ -1,21 +1,21 @@
 """Scenarios: what a scenario file says, read and checked.
 
-Knows the format and what is impossible in it. Does not know when faults happen (`chaos.schedule`), nor the workloads'
-own options, nor how to load a user's module. Reads one file; touches nothing else.
+Knows the format and what is impossible in it; its keys are told once, in tables that are read by the reader here and
+by whoever explains them to people (`chaos.scenario_reference`). Does not know when faults happen (`chaos.schedule`),
+nor the options of users' own workloads and faults, nor how to load a module. Reads one file; touches nothing else.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from chaos.faults import KINDS, LINKS, MODES, SHAPES, WHOLE_CLUSTER_SHAPES, Kind, Links, Shape, impossible
-from chaos.settings import Table, suggest
+from chaos.faults import KINDS, LINKS, MODES, SHAPES, WHOLE_CLUSTER_SHAPES, Links, Shape, impossible, is_custom
+from chaos.settings import Key, Table, keyed, suggest
 from chaos.targets import WORDS, node_names, size
-from testbed.base.durations import format_duration
 from testbed.base.errors import UsageError
 from testbed.base.limits import CLIENT_PENDING_MAX, NAME_LENGTH_MAX, NODES_MAX
 from testbed.base.links import Cut
@@ -31,32 +31,103 @@ CLIENTS_DEFAULT: Final = 5
 RATE_DEFAULT: Final = 100.0
 RATE_MIN: Final = 0.001  # operations a second: one every quarter of an hour
 OPERATIONS_MAX: Final = 10**9  # of one workload: days of what a cluster can do
+WORKLOAD_LEASE_S_DEFAULT: Final = 1.0
 WORKLOAD_LEASE_S_MIN: Final = 0.01  # a shorter one ends before its holder is told of it
 WORKLOAD_LEASE_S_MAX: Final = 30.0  # a run waits for the end of all of them: three times this, within DRAIN_S_MAX
 FAULT_S_MIN: Final = 0.01  # for `every` and `for`: anything shorter ends before it can be seen in effect
 SEED_MAX: Final = 2**63 - 1
 
-Options = Mapping[str, Literal["duration", "flag"]]  # the further keys of a workload, and what each of them is
-BUILTIN_WORKLOADS: Final[Mapping[str, Options]] = {
+
+def _lease(name: str, meaning: str) -> Key:
+    return Key(name, "duration", meaning, WORKLOAD_LEASE_S_DEFAULT, WORKLOAD_LEASE_S_MIN, WORKLOAD_LEASE_S_MAX)
+
+
+TOP_KEYS: Final = keyed(
+    Key("name", "string", "what its runs are called: letters, digits and . _ -", default="the file's name"),
+    Key("duration", "duration", "how long clients and faults go on"),
+    Key("seed", "whole number", "of all dice; a fresh one each time if left out", None, low=0, high=SEED_MAX),
+    Key("cluster", "table", "the nodes", {}),
+    Key("workload", "tables", "who uses the cluster, and how; may be repeated", ()),
+    Key("fault", "tables", "what goes wrong, and when; may be repeated", ()),
+)
+CLUSTER_KEYS: Final = keyed(
+    Key("nodes", "whole number", "how many there are: n1, n2 and so on", NODES_DEFAULT, low=1, high=NODES_MAX),
+    Key("node", "string", 'what each of them is: "module:Class", looked up beside this file first', NODE_DEFAULT),
+    Key("heartbeat", "duration", "how often each node is heard of by all others", HEARTBEAT_S_DEFAULT),
+    Key(
+        "election_timeout",
+        "duration",
+        "without a word from its leader for so long, a node stands for election; "
+        f"at least {HEARTBEATS_PER_ELECTION_TIMEOUT_MIN} heartbeats",
+        ELECTION_TIMEOUT_S_DEFAULT,
+    ),
+    Key("restart", "word", "whether a node that ends by itself is started again", "never", words=get_args(Restart)),
+    Key(
+        "trace",
+        "flag",
+        "keep what every node received, sent and appended, for `testbed explain` and the report",
+        True,
+    ),
+    Key("options", "table", "handed to every node as it is: `self.options`", {}),
+)
+WORKLOAD_KEYS: Final = keyed(
+    Key("kind", "string", 'a built-in one, or your own: "module:Class", looked up beside this file first'),
+    Key("clients", "whole number", "how many take part", CLIENTS_DEFAULT, low=1, high=CLIENT_PENDING_MAX),
+    Key("rate", "number", "operations a second, all clients together", RATE_DEFAULT, low=RATE_MIN),
+    Key("operations", "whole number", "at the most, all clients together", None, low=1, high=OPERATIONS_MAX),
+)
+BUILTIN_WORKLOADS: Final[Mapping[str, Mapping[str, Key]]] = {  # the further keys of each
     "kv": {},
-    "queue": {"visibility": "duration"},
-    "lock": {"lease": "duration", "fenced": "flag"},
+    "queue": keyed(_lease("visibility", "how long a consumer may keep a message")),
+    "lock": keyed(
+        _lease("lease", "how long a lock is granted for"),
+        Key("fenced", "flag", "whether writes carry their lock's token; without, the run is meant to fail", True),
+    ),
 }
+FAULT_KEYS: Final = keyed(
+    Key("kind", "string", 'a built-in one, or your own: "module:Class", looked up beside this file first'),
+    Key("target", "word or list of names", "on which nodes; may be left out for the shapes ring and bridge"),
+    Key("every", "duration", "again and again, 0.5 to 1.5 times this apart, drawn from the seed", low=FAULT_S_MIN),
+    Key("at", "duration", "instead of `every`: once, that long after the start", None, low=0),
+    Key("for", "duration", "how long it lasts", low=FAULT_S_MIN),
+    Key("shape", "word", "which links a partition cuts", "split", words=SHAPES),
+    Key("mode", "word", "what becomes of messages over a cut link", "drop", words=MODES),
+    Key(
+        "groups",
+        "lists of names",
+        'instead of a target and a shape: nodes that see only their own group, as in `[["n1"], ["n2", "n3"]]`',
+        None,
+    ),
+    Key(
+        "order",
+        "list of names",
+        "for ring and bridge: all nodes, in the order of their places; drawn if left out",
+        None,
+    ),
+    Key("delay", "duration", "how late messages are", 0.0, low=0),
+    Key("jitter", "duration", "added to `delay` at random, from 0 up to it; one of the two must be given", 0.0, low=0),
+    Key("rate", "number", "how probable it is for each message", low=0, high=1),
+    Key("links", "word", "whether links to nodes, to clients or to all of them are touched", "nodes", words=LINKS),
+)
+CUSTOM_FAULT_KEYS: Final = ("kind", "target", "every", "at", "for")  # all others are options of the user's own class
 
 _IMPORTABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 class ClusterSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """`[cluster]`. `heartbeat` and `election_timeout` in seconds; `options` go to the node as they are."""
+    """`[cluster]`. `heartbeat` and `election_timeout` in seconds; `options` go to the node as they are.
+
+    `trace`: whether the run keeps what every node received, sent and appended.
+    """
 
     nodes: int = NODES_DEFAULT
     node: str = NODE_DEFAULT
     heartbeat: float = HEARTBEAT_S_DEFAULT
     election_timeout: float = ELECTION_TIMEOUT_S_DEFAULT
     restart: Restart = "never"
-    options: Mapping[str, Any] = {}
     trace: bool = True
+    options: Mapping[str, Any] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,10 +152,11 @@ class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One `[[fault]]`: `at`, `every` and `lasting` (the key `for`) in seconds; `target` a word, names, or None.
 
     Either it happens once, `at` that time after the start, or again and again, `every` so often; the other is None.
-    `order` places all nodes for the shapes ring and bridge; if empty, it is drawn.
+    `order` places all nodes for the shapes ring and bridge; if empty, it is drawn. `options` are the further keys of a
+    user's own kind.
     """
 
-    kind: Kind
+    kind: str
     target: str | tuple[str, ...] | None
     every: float | None = None
     at: float | None = None
@@ -97,6 +169,7 @@ class FaultSpec(msgspec.Struct, frozen=True, kw_only=True):
     jitter: float = 0.0
     rate: float = 0.0
     links: Links = "nodes"
+    options: Mapping[str, Any] = {}
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,37 +203,29 @@ def parse_scenario(text: str, source: str) -> Scenario:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(source, "", f"not valid TOML: {error}") from error
     top = Table(source, "", values)
-    top.only(("name", "duration", "seed", "cluster", "workload", "fault"))
+    top.only(TOP_KEYS)
     name = top.text("name", Path(source).stem)
     if not _FILE_NAME.match(name) or len(name) > NAME_LENGTH_MAX:
         top.fail("name", f"{name!r} names a directory: at most {NAME_LENGTH_MAX} of letters, digits and . _ -")
     cluster = _cluster(top.table("cluster"))
     return Scenario(
         name=name,
-        duration=top.duration("duration"),
+        duration=top.read(TOP_KEYS["duration"]),
         cluster=cluster,
         workloads=tuple(_workload(entry) for entry in top.tables("workload")),
         faults=tuple(_fault(entry, cluster.names) for entry in top.tables("fault")),
-        seed=top.integer("seed", low=0, high=SEED_MAX) if top.has("seed") else None,
+        seed=top.read(TOP_KEYS["seed"]),
         source=source,
         text=text,
     )
 
 
 def _cluster(table: Table) -> ClusterSpec:
-    table.only(("nodes", "node", "heartbeat", "election_timeout", "restart", "options", "trace"))
-    node = table.text("node", NODE_DEFAULT)
-    if not _IMPORTABLE.match(node):
-        table.fail("node", f'{node!r} is not of the form "module:Class"')
-    cluster = ClusterSpec(
-        nodes=table.integer("nodes", NODES_DEFAULT, low=1, high=NODES_MAX),
-        node=node,
-        heartbeat=table.duration("heartbeat", HEARTBEAT_S_DEFAULT),
-        election_timeout=table.duration("election_timeout", ELECTION_TIMEOUT_S_DEFAULT),
-        restart=table.choice("restart", ("never", "on-failure", "always"), "never"),
-        options=_options(table.table("options")),
-        trace=table.flag("trace") if table.has("trace") else True,
-    )
+    table.only(CLUSTER_KEYS)
+    read = {name: table.read(key) for name, key in CLUSTER_KEYS.items() if key.form != "table"}
+    if not _IMPORTABLE.match(read["node"]):
+        table.fail("node", f'{read["node"]!r} is not of the form "module:Class"')
+    cluster = ClusterSpec(**read, options=_options(table.table("options")))
     factor = HEARTBEATS_PER_ELECTION_TIMEOUT_MIN
     if cluster.election_timeout < factor * cluster.heartbeat - 1e-9:
         table.fail("election_timeout", f"must be at least {factor} times the heartbeat, or followers rise for nothing")
@@ -179,63 +244,71 @@ def _options(table: Table) -> Mapping[str, Any]:
 
 def _workload(table: Table) -> WorkloadSpec:
     kind = table.text("kind")
-    own = ("kind", "clients", "rate", "operations")
     if kind in BUILTIN_WORKLOADS:
-        table.only((*own, *sorted(BUILTIN_WORKLOADS[kind])))
-        for key, form in BUILTIN_WORKLOADS[kind].items():
-            if table.has(key):
-                _lease(table, key) if form == "duration" else table.flag(key)
+        own = BUILTIN_WORKLOADS[kind]
+        table.only((*WORKLOAD_KEYS, *own))
+        for key in own.values():
+            table.read(key)
     elif not _IMPORTABLE.match(kind):
         table.fail("kind", f'no workload {kind!r}, and not "module:Class" either{suggest(kind, BUILTIN_WORKLOADS)}')
     return WorkloadSpec(
-        kind=kind,
-        clients=table.integer("clients", CLIENTS_DEFAULT, low=1, high=CLIENT_PENDING_MAX),
-        rate=table.number("rate", RATE_DEFAULT, low=RATE_MIN),
-        operations=table.integer("operations", low=1, high=OPERATIONS_MAX) if table.has("operations") else None,
-        options={key: value for key, value in table.values.items() if key not in own},
+        **{name: table.read(key) for name, key in WORKLOAD_KEYS.items()},
+        options={key: value for key, value in table.values.items() if key not in WORKLOAD_KEYS},
     )
-
-
-def _lease(table: Table, key: str) -> None:
-    if not WORKLOAD_LEASE_S_MIN <= table.duration(key) <= WORKLOAD_LEASE_S_MAX:
-        span = f"from {format_duration(WORKLOAD_LEASE_S_MIN)} to {format_duration(WORKLOAD_LEASE_S_MAX)}"
-        table.fail(key, f"must be {span}")
 
 
 def _fault(table: Table, nodes: tuple[str, ...]) -> FaultSpec:
-    kind = table.choice("kind", tuple(info.name for info in KINDS.values()))
+    kind = table.text("kind")
+    if is_custom(kind):
+        return _custom_fault(table, kind, nodes)
+    table.choice("kind", tuple(KINDS))
     own = KINDS[kind].keys
-    every_key = {key for info in KINDS.values() for key in info.keys}
     for key in table.values:
-        if key in every_key and key not in own:
+        if key in FAULT_KEYS and key not in CUSTOM_FAULT_KEYS and key not in own:
             table.fail(key, f"does not go with {kind}")
-    table.only(("kind", "target", "every", "at", "for", "order", *own))
-    if table.has("at") and table.has("every"):
-        table.fail("at", "does not go with every: a fault happens once, or again and again")
-    shape = table.choice("shape", SHAPES, "split")
+    table.only((*CUSTOM_FAULT_KEYS, *own))
+    shape, links = table.read(FAULT_KEYS["shape"]), table.read(FAULT_KEYS["links"])
     groups = _groups(table, nodes)
-    links = table.choice("links", LINKS, "nodes")
     fault = FaultSpec(
         kind=kind,
         target=None if groups else _target(table, kind, shape, links, nodes),
-        every=None if table.has("at") else table.duration("every"),
-        at=table.duration("at", zero=True) if table.has("at") else None,
-        lasting=table.duration("for"),
+        **_times(table),
         shape=shape,
-        mode=table.choice("mode", MODES, "drop"),
+        mode=table.read(FAULT_KEYS["mode"]),
         groups=groups,
-        order=_order(table, kind, shape, nodes),
-        delay=table.duration("delay", 0.0, zero=True),
-        jitter=table.duration("jitter", 0.0, zero=True),
-        rate=table.number("rate", low=0, high=1) if "rate" in own else 0.0,
+        order=_order(table, shape, nodes),
+        delay=table.read(FAULT_KEYS["delay"]),
+        jitter=table.read(FAULT_KEYS["jitter"]),
+        rate=table.read(FAULT_KEYS["rate"]) if "rate" in own else 0.0,
         links=links,
     )
-    for key, seconds in (("every", fault.every), ("for", fault.lasting)):
-        if seconds is not None and seconds < FAULT_S_MIN:
-            table.fail(key, f"must be at least {format_duration(FAULT_S_MIN)}")
     if kind == "delay" and not (fault.delay or fault.jitter):
         table.fail("delay", "is missing: neither delay nor jitter says how late messages are")
     return fault
+
+
+def _custom_fault(table: Table, kind: str, nodes: tuple[str, ...]) -> FaultSpec:
+    """Its options are kept as they are; only its class knows them."""
+    if not _IMPORTABLE.match(kind):
+        table.fail("kind", f'{kind!r} is not of the form "module:Class"')
+    options = {key: value for key, value in table.values.items() if key not in CUSTOM_FAULT_KEYS}
+    for key, value in options.items():
+        try:
+            kept = msgspec.json.decode(msgspec.json.encode(value))
+        except (OverflowError, TypeError, ValueError):
+            kept = None
+        if kept != value:
+            table.fail(key, f"cannot be kept in a schedule: JSON has no way to write {value!r}")
+    target = _target(table, kind, "split", "nodes", nodes)
+    return FaultSpec(kind=kind, target=target, **_times(table), options=options)
+
+
+def _times(table: Table) -> dict[str, Any]:
+    """When, and for how long."""
+    if table.has("at") and table.has("every"):
+        table.fail("at", "does not go with every: a fault happens once, or again and again")
+    every = None if table.has("at") else table.read(FAULT_KEYS["every"])
+    return {"every": every, "at": table.read(FAULT_KEYS["at"]), "lasting": table.read(FAULT_KEYS["for"])}
 
 
 def _groups(table: Table, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
@@ -258,11 +331,9 @@ def _groups(table: Table, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]
     return groups
 
 
-def _order(table: Table, kind: str, shape: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
+def _order(table: Table, shape: str, nodes: tuple[str, ...]) -> tuple[str, ...]:
     if not table.has("order"):
         return ()
-    if kind != "partition":
-        table.fail("order", f"does not go with {kind}")
     if shape not in WHOLE_CLUSTER_SHAPES:
         table.fail("order", f"does not go with {shape}, only with {' and '.join(WHOLE_CLUSTER_SHAPES)}")
     order = table.names("order", table.values["order"])

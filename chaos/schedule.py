@@ -128,6 +128,7 @@ def _draw_fault(spec: FaultSpec, nodes: tuple[str, ...], random: Random) -> Faul
         jitter=spec.jitter,
         rate=spec.rate,
         links=spec.links,
+        options=spec.options,
     )
 
 

@@ -1,19 +1,56 @@
 """Reading settings that people wrote: typed access to one TOML table, with errors that name file, key and reason.
 
-Knows types, bounds and near misses of names. Does not know what any key means.
+Knows types, bounds and near misses of names. What a key means it only carries, for people (`Key.meaning`).
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
-from testbed.base.durations import parse_duration
+from testbed.base.durations import format_duration, parse_duration
 from testbed.base.errors import UsageError
 
 Choice = TypeVar("Choice", bound=str)
 
 REQUIRED: Final[Any] = object()  # as a default: the key must be there
+
+Form = Literal[
+    "string",
+    "whole number",
+    "number",
+    "duration",
+    "flag",
+    "word",
+    "table",
+    "tables",
+    "list of names",
+    "lists of names",
+    "word or list of names",
+]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a table: its form, what it means, and its bounds, each as the reader of the file holds them.
+
+    `default`: what it is if left out, durations in seconds; None for nothing. `low`, `high`: in seconds for durations,
+    which are above zero unless `low` is 0. `words`: what it may be, if it is one of some words.
+    """
+
+    name: str
+    form: Form
+    meaning: str
+    default: Any = REQUIRED
+    low: float | None = None
+    high: float | None = None
+    words: tuple[str, ...] = ()
+
+
+def keyed(*keys: Key) -> Mapping[str, Key]:
+    """Those keys by their names, in that order."""
+    return {key.name: key for key in keys}
 
 
 class Table:
@@ -40,24 +77,48 @@ class Table:
     def has(self, key: str) -> bool:
         return key in self.values
 
+    def read(self, key: Key) -> Any:
+        """The value of a key of a simple form, within its bounds; its default, if it is left out."""
+        if key.name not in self.values and key.default is not REQUIRED:
+            return key.default
+        low, high = key.low, key.high
+        match key.form:
+            case "string":
+                return self.text(key.name)
+            case "whole number":
+                assert low is not None, "whole numbers have bounds"
+                assert high is not None, "whole numbers have bounds"
+                return self.integer(key.name, low=int(low), high=int(high))
+            case "number":
+                assert low is not None, "numbers have a lower bound"
+                return self.number(key.name, low=low, high=math.inf if high is None else high)
+            case "duration":
+                return self.duration(key.name, low=low, high=high)
+            case "flag":
+                return self.flag(key.name)
+            case "word":
+                return self.choice(key.name, key.words)
+            case _:
+                raise AssertionError(f"{key.form} is no simple form")
+
     def text(self, key: str, default: str = REQUIRED) -> str:
         value = self._get(key, default)
         if not isinstance(value, str):
             self._mistyped(key, value, "a string")
         return value
 
-    def integer(self, key: str, default: int = REQUIRED, *, low: int, high: int) -> int:
+    def integer(self, key: str, *, low: int, high: int) -> int:
         """A whole number from `low` to `high`."""
-        value = self._get(key, default)
+        value = self._get(key)
         if type(value) is not int:
             self._mistyped(key, value, "a whole number")
         if not low <= value <= high:
             self.fail(key, f"must be from {low} to {high}, not {value}")
         return value
 
-    def number(self, key: str, default: float = REQUIRED, *, low: float, high: float = math.inf) -> float:
+    def number(self, key: str, *, low: float, high: float = math.inf) -> float:
         """A finite number from `low` to `high`."""
-        value = self._get(key, default)
+        value = self._get(key)
         if type(value) not in (int, float):
             self._mistyped(key, value, "a number")
         if not (low <= value <= high and math.isfinite(value)):
@@ -65,21 +126,22 @@ class Table:
             self.fail(key, f"must be {bounds}, not {value}")
         return float(value)
 
-    def duration(self, key: str, default: float = REQUIRED, *, zero: bool = False) -> float:
-        """Seconds, from a text such as "1500ms"; above zero unless `zero` is allowed too."""
-        value = self._get(key, default)
-        if key not in self.values:
-            return float(value)
+    def duration(self, key: str, *, low: float | None = None, high: float | None = None) -> float:
+        """Seconds, from a text such as "1500ms": from `low` to `high`; above zero unless `low` is 0."""
         try:
-            seconds = parse_duration(value)
+            seconds = parse_duration(self._get(key))
         except ValueError as error:
             self.fail(key, str(error))
-        if not (zero or seconds > 0):
+        if seconds == 0 and low != 0:
             self.fail(key, "must be longer than zero")
+        if high is not None and not (low or 0) <= seconds <= high:
+            self.fail(key, f"must be from {format_duration(low or 0)} to {format_duration(high)}")
+        if low is not None and seconds < low:
+            self.fail(key, f"must be at least {format_duration(low)}")
         return seconds
 
-    def choice(self, key: str, options: Sequence[Choice], default: Choice = REQUIRED) -> Choice:
-        value = self._get(key, default)
+    def choice(self, key: str, options: Sequence[Choice]) -> Choice:
+        value = self._get(key)
         if not isinstance(value, str):
             self._mistyped(key, value, f"one of {', '.join(options)}")
         found = next((option for option in options if option == value), None)
@@ -88,7 +150,7 @@ class Table:
         return found
 
     def flag(self, key: str) -> bool:
-        value = self._get(key, REQUIRED)
+        value = self._get(key)
         if not isinstance(value, bool):
             self._mistyped(key, value, "true or false")
         return value
@@ -118,7 +180,7 @@ class Table:
             self.fail(key, f"must be written as [[{key}]], once for each")
         return [Table(self.where, f"{key}[{number}]", entry) for number, entry in enumerate(value, 1)]
 
-    def _get(self, key: str, default: Any) -> Any:
+    def _get(self, key: str, default: Any = REQUIRED) -> Any:
         value = self.values.get(key, default)
         if value is REQUIRED:
             self.fail(key, "is missing")

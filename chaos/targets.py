@@ -3,14 +3,22 @@
 Knows the names of the nodes and, where it is told, who leads. Knows no fault, no clock and no cluster.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from testbed.base.rand import Random
 
 LateTarget = Literal["leader", "followers"]
 
-WORDS: Final = ("one", "minority", "majority", "all", "leader", "followers")
+WORD_MEANINGS: Final[Mapping[str, str]] = {
+    "one": "any node",
+    "minority": "as many nodes as leave a majority: one of three or four, two of five or six",
+    "majority": "just more than half of the nodes",
+    "all": "every node",
+    "leader": "whoever leads at that moment; without a leader, the fault waits for one as long as it would last",
+    "followers": "all nodes but the one that leads at that moment, likewise",
+}
+WORDS: Final = tuple(WORD_MEANINGS)
 
 
 def node_names(count: int) -> tuple[str, ...]:

@@ -130,6 +130,7 @@ CLUSTERS = st.builds(
     heartbeat=milliseconds(1, 333),
     election_timeout=milliseconds(1000, 90_000),
     restart=st.sampled_from(["never", "on-failure", "always"]),
+    trace=st.booleans(),
     options=OPTIONS,
 )
 KV = {

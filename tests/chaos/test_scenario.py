@@ -17,6 +17,7 @@ node = "my_module:MyNode"
 heartbeat = "50ms"
 election_timeout = "500ms"
 restart = "on-failure"
+trace = false
 options = { depth = 3, names = ["a"] }
 [[workload]]
 kind = "kv"
@@ -95,6 +96,7 @@ def test_a_scenario_is_read_whole():
             heartbeat=0.05,
             election_timeout=0.5,
             restart="on-failure",
+            trace=False,
             options={"depth": 3, "names": ["a"]},
         ),
         workloads=(
@@ -175,6 +177,7 @@ DELAY = 'kind = "delay"\nevery = "5s"\nfor = "1s"\ntarget = "all"\n'
         ({"cluster": 'heartbeat = "-1s"'}, "cluster.heartbeat", "'-1s' is not a duration"),
         ({"cluster": 'heartbeat = "400ms"'}, "cluster.election_timeout", "must be at least 3 times the heartbeat"),
         ({"cluster": 'restart = "allways"'}, "cluster.restart", "'allways' is none of never, on-failure, always; did"),
+        ({"cluster": "trace = 1"}, "cluster.trace", "must be true or false, not 1"),
         ({"cluster": "options = 3"}, "cluster.options", "must be a table, not 3"),
         ({"workload": "clients = 3"}, "workload[1].kind", "is missing"),
         (

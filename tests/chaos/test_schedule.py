@@ -210,7 +210,8 @@ FAULT = {"kind": "kill", "target": ["n1"], "at": 1, "until": 2, "entry": 1}
 @pytest.mark.parametrize(
     ("change", "key", "reason"),
     [
-        ({"kind": "kil"}, "faults[1]", "Invalid enum value 'kil'"),
+        ({"kind": "kil"}, "faults[1]", "no kind of fault 'kil'"),
+        ({"options": {"size": 1}}, "faults[1]", "options do not go with kill"),
         ({"target": ["n9"]}, "faults[1]", "no node 'n9' in this cluster"),
         ({"target": 3}, "faults[1]", "Expected `str | array`, got `int`"),
         ({"until": 1}, "faults[1].until", "must be later than at"),

@@ -278,37 +278,7 @@ def test_everything_there_is_has_a_name_and_a_description(capsys):
     assert {"register", "cas-register", "fenced-mutex", "total-queue"} <= set(names["models"])
 
 
-# --- doctor and cleanup ---
-
-
-def test_the_doctor_tries_everything_and_grades_the_machine(capsys):
-    status = call(["doctor", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert {0: "good", 2: "doubtful"}[status] == told["grade"]  # a machine that runs this test runs live clusters
-    found = {check["name"]: check for check in told["checks"]}
-    for name in ("pidfd", "SIGSTOP and SIGCONT", "parent-death signal", "loopback", "fork server", "python"):
-        assert found[name]["grade"] == "good", found[name]
-    assert set(found) >= {"open files", "free disk", "fsync", "monotonic clock", "cores", "wake-up"}
-    assert all(check["meaning"] for check in told["checks"] if check["grade"] != "good")
-
-
-def test_elsewhere_than_on_linux_no_live_cluster_can_run(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "platform", "plan9")
-    assert call(["doctor", "--json"]) == 254
-    told = capsys.readouterr()
-    assert json.loads(told.out)["grade"] == "bad"
-    assert told.err.count("\n") == 1
-    assert "plan9" in told.err
-
-
-def test_a_check_that_cannot_be_tried_is_a_finding(monkeypatch, capsys):
-    def refuse(*_):
-        raise PermissionError(1, "not here")
-
-    monkeypatch.setattr("chaos.cli.doctor.socket.create_server", refuse)
-    assert call(["doctor", "--json"]) == 2
-    found = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
-    assert found["loopback"]["grade"] == "doubtful"
+# --- cleanup ---
 
 
 def test_cleanup_takes_all_leftovers_or_only_those_of_this_directory(monkeypatch, tmp_path, capsys):
