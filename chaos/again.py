@@ -91,7 +91,8 @@ def _link_modules(source: Path, target: Path) -> None:
 
 def _modules(scenario: Scenario) -> list[str]:
     """The user's own modules that a scenario names."""
-    names = [scenario.cluster.node, *(spec.kind for spec in (*scenario.workloads, *scenario.faults))]
+    kinds = [*(spec.kind for spec in scenario.workloads), *(spec.kind for spec in scenario.faults)]
+    names = [scenario.cluster.node, *kinds]
     tops = dict.fromkeys(name.partition(":")[0].partition(".")[0] for name in names if ":" in name)
     return [f"{top}.py" for top in tops if top not in ("testbed", "chaos")]
 

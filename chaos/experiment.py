@@ -23,6 +23,8 @@ from chaos.invariants import Invariants
 from chaos.journal import Journal
 from chaos.junit import write_junit
 from chaos.loading import load_object, search_path
+from chaos.logbook import Logbook
+from chaos.logbook.recovery import recovery_steps
 from chaos.nemesis import Nemesis
 from chaos.readiness import Lateness
 from chaos.records import summary as fault_summary
@@ -425,6 +427,7 @@ class Run:
             raise UsageError(self.scenario.source, "workload", str(error)) from error
         if self._invariants is not None:
             checks = [*map(of_verdict, self._invariants.checks()), *checks]
+        writes = recoveries(observed)
         result = {
             "scenario": self.scenario.name,
             "world": self._world_name,
@@ -436,11 +439,15 @@ class Run:
             "operations": operation_counts([history for _, _, history in observed.histories]),
             "faults": fault_summary(observed.records, observed.planned),
             "checks": [check.shown() for check in checks],
-            "recovery_s": recoveries(observed),
+            "recovery_s": writes,
             "source": str(Path(self.scenario.source).resolve()) if self.scenario.source else "",
         }
         if self._lateness is not None:
             result["machine"] = {"late_s": round(self._lateness.worst, 4)}
+        if self.directory is not None:
+            book = Logbook(self.directory)
+            steps = recovery_steps(book.entries(), observed.records, writes, book.begins)
+            result["recovery_steps_s"] = steps
         wrong = anomaly(checks)
         if wrong is not None:
             result["anomaly"] = wrong

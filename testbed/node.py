@@ -7,6 +7,7 @@ first, in one durable transaction, then everything that is sent.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -249,14 +250,18 @@ class Node:
 
     def _answer(self, request: Request, ok: bool, body: Any) -> None:
         if not request.answered:
-            self._answer_encoded(request, self._codec.encode(body), ok)
+            what = {} if self.log.traces is None else {"what": brief(body)}
+            self._answer_encoded(request, self._codec.encode(body), ok, what)
 
-    def _answer_encoded(self, request: Request, data: bytes, ok: bool = True) -> None:
+    def _answer_encoded(
+        self, request: Request, data: bytes, ok: bool = True, traced: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         if not request.answered:
             request.answered = True
             self._outbox.replies.append((request, ok, data))
             if self.log.traces is not None:
-                self._outbox.leaving.append(LogLine("TRACE", "answered", {"request": request.number, "ok": ok}))
+                fields = {"request": request.number, "ok": ok, **traced}
+                self._outbox.leaving.append(LogLine("TRACE", "answered", fields))
 
 
 def build_node(

@@ -80,18 +80,22 @@ class ServiceNode(Node):
                 command = bytes(body.command)
                 unfit = _unfit(command)
                 if unfit is None:
-                    last = self.raft.log.last
-                    self._tell(events.Proposed(request, body.session, body.serial, command))
-                    if self.raft.log.last > last:
-                        self.log.trace("appended", request=request.number, index=last + 1, term=self.raft.term)
+                    self._propose(request, events.Proposed(request, body.session, body.serial, command))
                 else:
                     self.refuse(request, unfit)
             case requests.Query():
                 self._tell(events.QueryAsked(request, bytes(body.query)))
             case requests.OpenSession():
-                self._tell(events.SessionAsked(request))
+                self._propose(request, events.SessionAsked(request))
             case _:
                 self.refuse(request, "not a request of the replicated service")
+
+    def _propose(self, request: Request, event: events.Proposed | events.SessionAsked) -> None:
+        """What may put an entry into the log, unless it is there already or somebody else leads."""
+        last = self.raft.log.last
+        self._tell(event)
+        if self.raft.log.last > last:
+            self.log.trace("appended", request=request.number, index=last + 1, term=self.raft.term)
 
     def on_timer(self, name: str) -> None:
         """All timers are Raft's."""
