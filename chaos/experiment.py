@@ -68,7 +68,7 @@ class Watcher(Protocol):
         """The cluster is up, and clients and faults begin."""
 
     def tick(self) -> None:
-        """Called many times a second while clients and faults are at work: look at the run now, and be quick."""
+        """Called many times a second while the cluster runs: look at the run now, and be quick."""
 
     def fault(self, event: Mapping[str, Any]) -> None:
         """A step of a fault, in the shape of a history's event; `time` in nanoseconds since the start."""
@@ -356,10 +356,8 @@ class Run:
         clients = [client for load in self._loads for client in load.clients]
         for client in clients:
             world.tell_client(client, None)
-        world.wait(
-            lambda: all(client.finished for client in clients),
-            (2 + REPEATS_MAX) * bound(self.scenario.cluster.election_timeout),
-        )
+        give_up_s = (2 + REPEATS_MAX) * bound(self.scenario.cluster.election_timeout)
+        self._until(world, lambda: all(client.finished for client in clients), give_up_s)
 
     def _drain(self, world: World) -> tuple[str, ...]:
         """What the workloads do last; the names of those that did not come to an end with it."""
@@ -371,7 +369,7 @@ class Run:
                     random = streams.stream("workload", place, "drain", number)
                     world.tell_client(client, generator_of(load.name, load.workload.drain, number, random))
                     told.append(client)
-        world.wait(lambda: all(client.drained for client in told), DRAIN_S_MAX)
+        self._until(world, lambda: all(client.drained for client in told), DRAIN_S_MAX)
         return tuple(load.name for load in self._loads if not all(client.drained for client in load.clients))
 
     def _final_views(self, world: World) -> tuple[dict[str, Mapping[str, str]], frozenset[str]]:
@@ -393,7 +391,16 @@ class Run:
             )
             if settled or world.now() >= give_up:
                 return views, up
-            world.wait(lambda: False, cluster.heartbeat)
+            self._until(world, lambda: False, cluster.heartbeat)
+
+    def _until(self, world: World, condition: Callable[[], bool], seconds: float) -> None:
+        """Let time pass, and whoever looks on look."""
+
+        def looked() -> bool:
+            self.watcher.tick()
+            return condition()
+
+        world.wait(looked, seconds)
 
     def _note_fault(self, event: Mapping[str, Any]) -> None:
         seen = {**event, "time": event["time"] - round(self.start_time * NS_PER_S)}

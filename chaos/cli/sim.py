@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from chaos.cli.answers import INVALID, UNKNOWN, VALID, Answer, answering
+from chaos.cli.answers import INTERRUPTED, INVALID, UNKNOWN, VALID, Answer, answering
 from chaos.cli.failing import confess_worker, ending, shrunk_to_file
 from chaos.scenario import SEED_MAX
 from testbed.base.errors import UsageError
@@ -54,15 +54,17 @@ def sim(
         find(plant)
     if first + seeds - 1 > SEED_MAX:
         raise UsageError("sim", "--seeds", f"the last of them would be above {SEED_MAX}")
-    shown_at = 0.0
+    tally, shown_at = Tally(), 0.0
 
-    def progress(tally: Tally) -> None:
-        nonlocal shown_at
+    def progress(so_far: Tally) -> None:
+        nonlocal tally, shown_at
+        tally = so_far
         if tally.seconds - shown_at >= PROGRESS_S:
             shown_at = tally.seconds
             answer.progress(_progress(tally, seeds))
 
     question = Question(scenario, first, varied=not as_written, plant=plant)
+    flags = " --as-written" * as_written + (f" --plant {plant}" if plant is not None else "")
     try:
         tally = campaign(
             question,
@@ -74,8 +76,13 @@ def sim(
         )
     except WorkerEnded as error:
         return confess_worker(answer, error)
+    except KeyboardInterrupt:
+        if not tally.done:
+            raise
+        text = f"INTERRUPTED after {tally.done} of {seeds} seeds; so far:\n\n{_text(scenario, flags, tally, None)}"
+        answer.result({**_result(scenario, first, tally, None), "interrupted": True}, text)
+        return INTERRUPTED
     answer.progress(_progress(tally, seeds))
-    flags = " --as-written" * as_written + (f" --plant {plant}" if plant is not None else "")
     kept = _keep_first(answer, question, tally, out, shrink=not no_shrink)
     answer.result(_result(scenario, first, tally, kept), _text(scenario, flags, tally, kept))
     if tally.failures or tally.diverged:
