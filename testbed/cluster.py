@@ -15,6 +15,7 @@ from testbed.base.errors import UsageError
 from testbed.base.limits import NODES_MAX
 from testbed.base.links import Cut, LinkRule
 from testbed.blocking.client import CALL_TIMEOUT_S, Client
+from testbed.client import Sent
 from testbed.core.restart import RestartKind
 from testbed.node import Node
 from testbed.ports import ClusterSettings, NodeStatus, Observer, SimulatedWorld, World
@@ -288,12 +289,15 @@ class Cluster:
 
     # --- using ---
 
-    def client(self, timeout: float = CALL_TIMEOUT_S) -> Client:
-        """A client with a session of its own. `timeout`: seconds until a call gives up with `Unknown`."""
+    def client(self, timeout: float = CALL_TIMEOUT_S, sent: Sent | None = None) -> Client:
+        """A client with a session of its own. `timeout`: seconds until a call gives up with `Unknown`.
+
+        `sent` is told of each request that leaves, from whichever thread drives it.
+        """
         self._clients += 1
         settings = self.settings
         structs = settings.node.messages if isinstance(settings.node, type) else ()
-        return Client(self.world, Codec(structs), settings.election_timeout, timeout, first=self._clients)
+        return Client(self.world, Codec(structs), settings.election_timeout, timeout, self._clients, sent)
 
 
 def leader_of(status: Mapping[str, NodeStatus]) -> str | None:

@@ -18,7 +18,7 @@ from testbed.blocking.keyvalue import KeyValueClient
 from testbed.blocking.locks import LEASE_S, WAIT_S, Grants, Lock
 from testbed.blocking.outcomes import succeeded
 from testbed.blocking.queues import CAPACITY, DELIVERY_LIMIT, VISIBILITY_S, WINDOW, Queue
-from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, Session, Told, Woken, patience
+from testbed.client import Ask, ClientEvent, Operation, Outcome, PlainRequest, Sent, Session, Told, Woken, patience
 from testbed.core.services.commands import READERS, Acquire, Claim, Command, Query, Take, decode_command, decode_query
 from testbed.ports import World
 
@@ -74,17 +74,26 @@ class Client:
     """One client with a session of its own. `Refused`: definitely did not happen. `Unknown`: nobody can tell.
 
     `timeout`: seconds until a call gives up with `Unknown`, beyond what it is asked to wait. `first`: which node is
-    asked first; `codec`: of a user's node. One call at a time: threads need a client each.
+    asked first; `codec`: of a user's node. `sent` is told of each request that leaves. One call at a time: threads need
+    a client each.
     """
 
-    def __init__(self, world: World, codec: Codec, election_timeout: float, timeout: float, first: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        codec: Codec,
+        election_timeout: float,
+        timeout: float,
+        first: int,
+        sent: Sent | None = None,
+    ) -> None:
         self._world = world
         self._timeout = timeout
         self._codec = codec
         self._numbers = count(1)
         self._session = Session(world.nodes, election_timeout / 2, codec, first)
         self._program = _Calls(self._session, world.notify)
-        world.run_client(self._program)
+        world.run_client(self._program, sent)
         self.kv = KeyValueClient(self)
         self._grants = Grants(self)
 
