@@ -28,6 +28,7 @@ from chaos.logbook.recovery import recovery_steps
 from chaos.nemesis import Nemesis
 from chaos.readiness import Lateness
 from chaos.records import summary as fault_summary
+from chaos.report import write_report
 from chaos.scenario import Scenario, WorkloadSpec
 from chaos.schedule import Schedule, draw
 from chaos.verdicts import (
@@ -210,6 +211,7 @@ class Run:
             self._journal.close()
         if self.directory is not None:
             write_junit(summary, self.directory)
+            write_report(self.directory)
         return summary
 
     def _execute(self) -> dict[str, Any]:

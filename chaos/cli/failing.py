@@ -15,6 +15,7 @@ import msgspec
 from chaos.again import minimal_file, shrink_run
 from chaos.cli.answers import FAULT, Answer
 from chaos.kept import Kept
+from chaos.report import write_report
 from chaos.scenario import SEED_MAX, FaultSpec, Scenario
 from chaos.shrink import Shrunk, describe, shrink
 from testbed.base.durations import format_duration
@@ -70,8 +71,10 @@ def shrunk_to_file(answer: Answer, kept: Kept, tries_max: int | None = TRIES_UNA
 
 
 def _found(kept: Kept, shrunk: Shrunk) -> dict[str, Any]:
+    path = minimal_file(kept, shrunk)
+    write_report(kept.directory)  # with the smallest schedule in it
     return {
-        "minimal": str(minimal_file(kept, shrunk)),
+        "minimal": str(path),
         "shrunk": shrunk.summary,
         "tries": shrunk.tries,
         "is_minimal": shrunk.minimal,

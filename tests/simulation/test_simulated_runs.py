@@ -67,7 +67,7 @@ def test_a_run_is_kept_only_where_it_is_to_be(tmp_path: Path, monkeypatch: pytes
     assert json.loads((directory / "summary.json").read_text()) == summary
     assert {path.name for path in directory.iterdir()} == {
         *("summary.json", "history.jsonl", "schedule.json", "scenario.toml", "nodes"),
-        *("supervisor.jsonl", "experiment.jsonl", "clients.jsonl"),
+        *("supervisor.jsonl", "experiment.jsonl", "clients.jsonl", "junit.xml", "report.html"),
     }
     assert {path.name for path in (directory / "nodes").iterdir()} == {"n1", "n2", "n3"}
 
